@@ -1,0 +1,241 @@
+//! What travels over the control socket: JSON over HTTP. Fields are added freely and never changed silently.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Affinity, BackendId, BackendName, ForwardMode, Protocol, ServiceName, XdpMode};
+
+/// `GET /v1/status`, and the contract behind `balancer status --json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    pub node: String,
+    pub version: String,
+    /// Number of the applied state of the whole configuration; grows with every change.
+    pub generation: u64,
+    pub config_file: String,
+    pub config_applied_at: String,
+    /// Set when the last reload was refused: what runs is older than the file.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub config_refused: Option<String>,
+    pub interfaces: Vec<InterfaceStatus>,
+    pub services: Vec<ServiceStatus>,
+    /// Dropped packets by reason, only those that occurred.
+    pub dropped: BTreeMap<String, u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct InterfaceStatus {
+    pub name: String,
+    /// As configured.
+    pub wanted: XdpMode,
+    /// As attached; absent while the interface is missing or the program is not on it.
+    pub attached: Option<XdpMode>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub problem: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    pub name: ServiceName,
+    pub protocol: Protocol,
+    pub address: IpAddr,
+    pub port: u16,
+    pub forward: ForwardMode,
+    pub affinity: Affinity,
+    pub table_size: u32,
+    pub open_slots: u32,
+    pub backends: Vec<BackendStatus>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BackendStatus {
+    pub name: BackendName,
+    pub address: IpAddr,
+    pub port: u16,
+    /// In force before health: the file's weight, or the one set by command.
+    pub weight: u32,
+    /// As the file says.
+    pub file_weight: u32,
+    /// What a command set over the file, and who did.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub set_by_command: Option<Override>,
+    pub effective_weight: u32,
+    pub state: BackendState,
+    /// Why the backend takes no new flows, where it takes none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
+    pub share: Shares,
+    pub packets: u64,
+    pub bytes: u64,
+    pub new_flows: u64,
+    /// Duration of the last check, and failures since the start.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub check_seconds: Option<f64>,
+    pub check_failures: u64,
+}
+
+/// One backend's fraction of its service at the five layers; `null` where nothing was to be divided.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Shares {
+    pub config: Option<f64>,
+    pub effective: Option<f64>,
+    pub planned: Option<f64>,
+    pub kernel: Option<f64>,
+    /// Of the new flows since the last change of the service, at most a minute of them.
+    pub observed: Option<f64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BackendState {
+    Up,
+    Down,
+    Draining,
+    /// Weight 0.
+    Disabled,
+    /// Not yet probed.
+    Unknown,
+}
+
+impl BackendState {
+    /// Whether health would let it take flows; a drained or disabled backend is alive.
+    pub fn is_up(self) -> bool {
+        matches!(self, Self::Up | Self::Draining | Self::Disabled)
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::Draining => "draining",
+            Self::Disabled => "disabled",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// What a command put over the file, until a command takes it back or the file's own weight changes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Override {
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub weight: Option<u32>,
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub drained: bool,
+    pub by_uid: u32,
+    /// RFC 3339, UTC.
+    pub at: String,
+}
+
+/// `POST /v1/weight`: `weight` absent goes back to the file's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetWeight {
+    pub id: BackendId,
+    #[serde(default)]
+    pub weight: Option<u32>,
+}
+
+/// `POST /v1/drain` and `POST /v1/undrain`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Drain {
+    pub id: BackendId,
+}
+
+/// The answer to a change of one service: what its shares became.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Changed {
+    pub service: ServiceName,
+    pub generation: u64,
+    pub backends: Vec<ShareChange>,
+    /// From the request's arrival until the kernel had the new table.
+    pub seconds: f64,
+    /// What the operator should know, such as that no backend takes flows now.
+    pub warnings: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ShareChange {
+    pub name: BackendName,
+    pub weight: u32,
+    pub effective_weight: u32,
+    pub state: BackendState,
+    /// Of the table in the kernel; `null` where no backend took flows.
+    pub before: Option<f64>,
+    pub after: Option<f64>,
+}
+
+/// `POST /v1/reload`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Reloaded {
+    pub generation: u64,
+    pub added: Vec<ServiceName>,
+    pub removed: Vec<ServiceName>,
+    pub changed: Vec<ServiceName>,
+    /// Overrides that ended because the file's weight changed or the backend went.
+    pub overrides_ended: Vec<BackendId>,
+    pub seconds: f64,
+}
+
+/// `POST /v1/explain`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Flow {
+    pub protocol: Protocol,
+    pub source: SocketAddr,
+    pub destination: SocketAddr,
+}
+
+/// Where a flow goes and why.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Explanation {
+    pub flow: Flow,
+    /// `forward`, `drop` or `pass`.
+    pub verdict: String,
+    /// Of a drop or a pass: the reason, as in `balancer_dropped_packets_total`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
+    /// The steps that led there, in order, each a sentence.
+    pub steps: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub route: Option<Route>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Route {
+    pub service: ServiceName,
+    /// 16 hexadecimal digits.
+    pub hash: String,
+    pub slot: u32,
+    pub table_size: u32,
+    pub owner: BackendName,
+    pub settled_owner: BackendName,
+    pub backend: BackendName,
+    pub address: IpAddr,
+    pub forward: ForwardMode,
+    pub generation: u64,
+    pub interface: String,
+    pub next_hop_mac: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub outer_source: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub rewritten_port: Option<u16>,
+}
+
+/// `POST /v1/detach`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Detached {
+    /// What was taken away: programs by interface, pins, neighbour entries.
+    pub removed: Vec<String>,
+    /// What stays on purpose.
+    pub kept: Vec<String>,
+}
+
+/// Every answer but 2xx.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// What is wrong and what to do.
+    pub error: String,
+}

@@ -1,0 +1,5 @@
+//! The control socket: what travels over it, who serves it, who asks.
+
+pub mod api;
+pub mod client;
+pub mod server;

@@ -1,0 +1,95 @@
+//! How the rest of the process talks to the controller task.
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::control::api;
+use crate::metrics::Snapshot;
+use crate::model::{BackendId, ServiceName, Weight};
+
+/// Who asked for a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caller {
+    pub uid: u32,
+    pub pid: Option<i32>,
+}
+
+/// Why the answer is no.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The request names something that isn't there.
+    #[error("{0}")]
+    NotFound(String),
+    /// The request can't be done as asked.
+    #[error("{0}")]
+    Invalid(String),
+    /// It should have worked; what ran before still runs.
+    #[error("{0}")]
+    Failed(String),
+    #[error("the controller is stopping")]
+    Stopping,
+}
+
+pub type Answer<T> = oneshot::Sender<Result<T, Refusal>>;
+
+pub enum Command {
+    Status { service: Option<ServiceName>, answer: Answer<api::Status> },
+    /// `None` goes back to the file's weight.
+    Weight { id: BackendId, weight: Option<Weight>, caller: Caller, answer: Answer<api::Changed> },
+    Drain { id: BackendId, drain: bool, caller: Caller, answer: Answer<api::Changed> },
+    Explain { flow: api::Flow, answer: Answer<api::Explanation> },
+    Reload { caller: Option<Caller>, answer: Answer<api::Reloaded> },
+    Detach { caller: Caller, answer: Answer<api::Detached> },
+    Metrics { answer: Answer<Snapshot> },
+    /// Answers `Ok` once every service has been programmed into the kernel.
+    Ready { answer: Answer<()> },
+}
+
+#[derive(Clone)]
+pub struct Handle {
+    commands: mpsc::Sender<Command>,
+}
+
+impl Handle {
+    pub fn new(commands: mpsc::Sender<Command>) -> Self {
+        Self { commands }
+    }
+
+    pub async fn status(&self, service: Option<ServiceName>) -> Result<api::Status, Refusal> {
+        self.ask(|answer| Command::Status { service, answer }).await
+    }
+
+    pub async fn weight(&self, id: BackendId, weight: Option<Weight>, caller: Caller) -> Result<api::Changed, Refusal> {
+        self.ask(|answer| Command::Weight { id, weight, caller, answer }).await
+    }
+
+    pub async fn drain(&self, id: BackendId, drain: bool, caller: Caller) -> Result<api::Changed, Refusal> {
+        self.ask(|answer| Command::Drain { id, drain, caller, answer }).await
+    }
+
+    pub async fn explain(&self, flow: api::Flow) -> Result<api::Explanation, Refusal> {
+        self.ask(|answer| Command::Explain { flow, answer }).await
+    }
+
+    /// `caller` is absent for SIGHUP and the file watcher.
+    pub async fn reload(&self, caller: Option<Caller>) -> Result<api::Reloaded, Refusal> {
+        self.ask(|answer| Command::Reload { caller, answer }).await
+    }
+
+    pub async fn detach(&self, caller: Caller) -> Result<api::Detached, Refusal> {
+        self.ask(|answer| Command::Detach { caller, answer }).await
+    }
+
+    pub async fn metrics(&self) -> Result<Snapshot, Refusal> {
+        self.ask(|answer| Command::Metrics { answer }).await
+    }
+
+    pub async fn ready(&self) -> Result<(), Refusal> {
+        self.ask(|answer| Command::Ready { answer }).await
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(Answer<T>) -> Command) -> Result<T, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        self.commands.send(command(answer)).await.map_err(|_| Refusal::Stopping)?;
+        answered.await.unwrap_or(Err(Refusal::Stopping))
+    }
+}

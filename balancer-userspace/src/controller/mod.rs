@@ -1,0 +1,3 @@
+//! The one task that owns what runs. Everything else sends it commands.
+
+pub mod handle;

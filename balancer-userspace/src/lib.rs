@@ -1,0 +1,17 @@
+//! The controller of `balancer` and its command line.
+//!
+//! `spec` (as written) → `model` (validated) → `plan` (diff, tables by `maglev`) → `dataplane` (maps) → counters back.
+//! Beside that line: `health`, `neighbor`, `control` (API), `metrics`, `cli`.
+
+pub mod cli;
+pub mod control;
+pub mod controller;
+pub mod dataplane;
+pub mod health;
+pub mod maglev;
+pub mod metrics;
+pub mod model;
+pub mod neighbor;
+pub mod plan;
+pub mod spec;
+pub mod state;

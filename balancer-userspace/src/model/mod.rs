@@ -1,0 +1,269 @@
+//! What is true of a validated configuration: pure data, no spans, no I/O, no clocks.
+//!
+//! `spec` turns a file into these types and nothing else does, so whatever holds one may rely on it:
+//! names are unique, tables are prime, address families fit the forwarding mode, limits are kept.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::{Ipv4Net, Ipv6Net};
+use serde::{Deserialize, Serialize};
+
+mod name;
+
+pub use name::{BackendId, BackendName, NameError, ServiceName};
+
+/// One whole configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    pub node: Node,
+    pub limits: Limits,
+    pub interfaces: Vec<Interface>,
+    pub services: Vec<Service>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    pub name: String,
+    pub state_dir: PathBuf,
+    /// A directory on a BPF file system, one for each controller on the host.
+    pub pin_dir: PathBuf,
+    pub control_socket: PathBuf,
+    pub http_listen: Option<SocketAddr>,
+    pub seed: u64,
+    /// Apply the file when it changes on disk, not only on SIGHUP.
+    pub watch_config: bool,
+    /// Outer source addresses of encapsulated packets; host bits are filled from the flow hash.
+    pub encap_source_v4: Ipv4Net,
+    pub encap_source_v6: Ipv6Net,
+    pub datapath_log: DatapathLog,
+}
+
+/// Which messages of the XDP program reach the log. `Off` costs nothing in the packet path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DatapathLog {
+    Off,
+    Error,
+    Warn,
+    Info,
+    Debug,
+}
+
+/// Sizes of the kernel's maps. They are fixed when the data plane is first loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    pub services: u32,
+    /// Of all services together; at most 65,535, because a slot names a backend in 16 bits.
+    pub backends: u32,
+    /// The largest table a service may ask for, in slots.
+    pub table_size: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interface {
+    pub name: String,
+    pub mode: XdpMode,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum XdpMode {
+    /// Native where the driver has it, generic otherwise.
+    Auto,
+    Native,
+    Generic,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    pub name: ServiceName,
+    pub protocol: Protocol,
+    pub address: IpAddr,
+    pub port: u16,
+    pub forward: ForwardMode,
+    pub affinity: Affinity,
+    pub table_size: TableSize,
+    pub health: HealthCheck,
+    /// In the order of the file, which nothing else may depend on.
+    pub backends: Vec<Backend>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backend {
+    pub name: BackendName,
+    pub address: IpAddr,
+    /// Where `nat` sends to and what health checks connect to unless they name a port of their own.
+    pub port: u16,
+    pub weight: Weight,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    Tcp,
+    Udp,
+}
+
+impl Protocol {
+    /// The IANA protocol number.
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ForwardMode {
+    L2,
+    Ipip,
+    Nat,
+}
+
+/// What of a packet selects its slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Affinity {
+    /// The 5-tuple.
+    Flow,
+    /// The client's address.
+    Client,
+}
+
+/// What an operator wrote for one backend; 0 takes no new flows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Weight(u32);
+
+impl Weight {
+    pub const ZERO: Self = Self(0);
+    pub const MAX: u32 = 1_000_000;
+
+    /// `None` above [`Weight::MAX`].
+    pub fn new(value: u32) -> Option<Self> {
+        (value <= Self::MAX).then_some(Self(value))
+    }
+
+    pub fn get(self) -> u32 {
+        self.0
+    }
+
+    pub fn is_zero(self) -> bool {
+        self.0 == 0
+    }
+}
+
+impl fmt::Display for Weight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The number of slots of a Maglev table: a prime between 2 and [`TableSize::MAX`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct TableSize(u32);
+
+impl TableSize {
+    /// The largest prime below 2^20.
+    pub const MAX: u32 = 1_048_573;
+    pub const DEFAULT: Self = Self(65_537);
+
+    /// `None` unless `slots` is a prime up to [`TableSize::MAX`].
+    pub fn new(slots: u32) -> Option<Self> {
+        (slots <= Self::MAX && is_prime(slots)).then_some(Self(slots))
+    }
+
+    /// The smallest valid size that is at least `slots`, or the largest there is.
+    pub fn at_least(slots: u32) -> Self {
+        Self((slots..=Self::MAX).find(|n| is_prime(*n)).unwrap_or(Self::MAX))
+    }
+
+    pub fn get(self) -> u32 {
+        self.0
+    }
+}
+
+fn is_prime(n: u32) -> bool {
+    n >= 2 && (2..).take_while(|d| d * d <= n).all(|d| !n.is_multiple_of(d))
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthCheck {
+    pub kind: CheckKind,
+    /// Overrides the backend's port.
+    pub port: Option<u16>,
+    pub interval: Duration,
+    pub timeout: Duration,
+    /// Successes in a row that bring a backend that was down up again.
+    pub rise: u32,
+    /// Failures in a row that take a backend down.
+    pub fall: u32,
+    /// Each wait is drawn from `interval` plus or minus this fraction, between 0 and 0.5.
+    pub jitter: Jitter,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CheckKind {
+    /// Not checked: the backend counts as up.
+    None,
+    Tcp,
+    Http {
+        path: String,
+        /// The `Host` header; the backend's address where absent.
+        host: Option<String>,
+    },
+}
+
+/// A fraction in thousandths, so that configurations compare exactly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Jitter(u16);
+
+impl Jitter {
+    pub const DEFAULT: Self = Self(100);
+
+    /// `None` outside 0 to 0.5.
+    pub fn from_fraction(fraction: f64) -> Option<Self> {
+        (0.0..=0.5).contains(&fraction).then(|| Self((fraction * 1000.0).round() as u16))
+    }
+
+    pub fn fraction(self) -> f64 {
+        f64::from(self.0) / 1000.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn table_sizes_are_primes_up_to_the_largest_below_a_mebi() {
+        assert_eq!(TableSize::new(65_537), Some(TableSize::DEFAULT));
+        assert!(TableSize::new(TableSize::MAX).is_some());
+        assert_eq!(TableSize::new(65_536), None);
+        assert_eq!(TableSize::new(1_048_583), None);
+        assert_eq!(TableSize::at_least(65_530).get(), 65_537);
+        assert_eq!(TableSize::at_least(u32::MAX).get(), TableSize::MAX);
+    }
+
+    #[test]
+    fn jitter_keeps_to_its_bounds() {
+        assert_eq!(Jitter::from_fraction(0.25).map(Jitter::fraction), Some(0.25));
+        assert_eq!(Jitter::from_fraction(0.6), None);
+        assert_eq!(Jitter::from_fraction(f64::NAN), None);
+    }
+}
