@@ -1,5 +1,7 @@
 //! The way of a packet: find its service, take the slot's owner, write the header, count, answer.
 
+use core::ops::Deref;
+
 use crate::encap::{self, Inner};
 use crate::frame::Frame;
 use crate::hash;
@@ -20,7 +22,7 @@ pub fn process<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Verdict {
         Parsed::Unusable(destination, reason) => return unusable(tables, &destination, reason),
     };
     match tables.service(&packet.destination) {
-        Some(service) => match to_backend(frame, tables, &packet, service) {
+        Some(service) => match to_backend(frame, tables, &packet, &service) {
             Ok(ifindex) => Verdict::Forward { ifindex },
             Err(reason) => Verdict::Drop(reason),
         },
@@ -48,7 +50,7 @@ fn to_backend<F: Frame, T: Tables>(
     let hash = flow_hash(packet, service);
     let (index, backend) = owner(tables, service, hash)?;
     let inner = take_hop(frame, packet)?;
-    send(frame, packet, &inner, backend, hash::entropy(hash))?;
+    send(frame, packet, &inner, &backend, hash::entropy(hash))?;
     tables.count(index, u64::from(packet.length), begins_flow(tables, packet, hash));
     Ok(backend.ifindex)
 }
@@ -64,11 +66,11 @@ pub fn flow_hash(packet: &Packet, service: &ServiceEntry) -> u64 {
 }
 
 #[inline(always)]
-fn owner<'a, T: Tables>(
-    tables: &'a T,
+fn owner<T: Tables>(
+    tables: &T,
     service: &ServiceEntry,
     hash: u64,
-) -> Result<(BackendIndex, &'a BackendEntry), Reason> {
+) -> Result<(BackendIndex, impl Deref<Target = BackendEntry>), Reason> {
     let slot = tables.slot(service.table, hash::slot(hash, service.table_size)).ok_or(Reason::NoBackend)?;
     let index = slot.owner();
     if index == NO_BACKEND {

@@ -1,5 +1,6 @@
 //! Keys and values of the kernel's maps. Naturally aligned, padding explicit and zero. Addresses are words in the order
-//! of their bytes in memory, ports in network byte order.
+//! of their bytes in memory, ports in network byte order. What the program keeps on its stack is aligned to 8 bytes,
+//! because the compiler copies it in words of 8 and the verifier refuses those anywhere else.
 
 use crate::hash::HashKeys;
 
@@ -7,8 +8,8 @@ use crate::hash::HashKeys;
 pub const LAYOUT_VERSION: u32 = 1;
 
 /// A service's address, port and protocol. With port and protocol 0: "this address is a VIP".
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
-#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord, Default)]
+#[repr(C, align(8))]
 pub struct ServiceKey {
     /// An IPv4 address stands in the first word, the others are 0.
     pub address: [u32; 4],
@@ -17,6 +18,7 @@ pub struct ServiceKey {
     pub protocol: u8,
     /// 4 or 6.
     pub family: u8,
+    pub _padding: u32,
 }
 
 impl ServiceKey {
@@ -111,7 +113,7 @@ pub struct Settings {
 }
 
 const _: () = {
-    assert!(size_of::<ServiceKey>() == 20);
+    assert!(size_of::<ServiceKey>() == 24);
     assert!(size_of::<ServiceEntry>() == 32);
     assert!(size_of::<BackendEntry>() == 64);
     assert!(core::mem::offset_of!(BackendEntry, address) == 16);

@@ -10,6 +10,7 @@ use crate::verdict::Reason;
 
 /// A TCP or UDP packet with whole headers.
 #[derive(Clone, Copy, Debug)]
+#[repr(align(8))]
 pub struct Packet {
     /// Where it goes, as the key of its service.
     pub destination: ServiceKey,
@@ -59,7 +60,8 @@ fn ipv4<F: Frame>(frame: &mut F) -> Parsed {
     if ip.version() != 4 || header < Ipv4::LEN || (ip.protocol != PROTOCOL_TCP && ip.protocol != PROTOCOL_UDP) {
         return Parsed::Foreign;
     }
-    let destination = ServiceKey { address: [ip.destination, 0, 0, 0], port: 0, protocol: ip.protocol, family: 4 };
+    let destination =
+        ServiceKey { address: [ip.destination, 0, 0, 0], protocol: ip.protocol, family: 4, ..ServiceKey::default() };
     let source = [ip.source, 0, 0, 0];
     let length = ip.total_length.get();
     if ip.flags_fragment.get() & (IPV4_MF | IPV4_OFFSET) != 0 {
@@ -75,7 +77,7 @@ fn ipv6<F: Frame>(frame: &mut F) -> Parsed {
         return Parsed::Foreign;
     }
     let protocol = ip.next_header;
-    let destination = ServiceKey { address: ip.destination, port: 0, protocol, family: 6 };
+    let destination = ServiceKey { address: ip.destination, protocol, family: 6, ..ServiceKey::default() };
     let source = ip.source;
     let length = u32::from(ip.payload_length.get()) + Ipv6::LEN as u32;
     match protocol {

@@ -1,16 +1,18 @@
 //! What a packet's decision asks of the maps. The XDP program answers from the kernel's maps, the model from plain
 //! collections, `explain` from maps read back.
 
+use core::ops::Deref;
+
 use crate::layout::{BackendEntry, ReplyEntry, ServiceEntry, ServiceKey};
 use crate::slot::{BackendIndex, Slot};
 
 pub trait Tables {
-    fn service(&self, key: &ServiceKey) -> Option<&ServiceEntry>;
+    fn service(&self, key: &ServiceKey) -> Option<impl Deref<Target = ServiceEntry>>;
 
     /// `None` where the service has no table.
     fn slot(&self, table: u32, slot: u32) -> Option<Slot>;
 
-    fn backend(&self, index: BackendIndex) -> Option<&BackendEntry>;
+    fn backend(&self, index: BackendIndex) -> Option<impl Deref<Target = BackendEntry>>;
 
     /// `bytes` is the length of the IP packet as the client sent it.
     fn count(&self, backend: BackendIndex, bytes: u64, new_flow: bool);
@@ -21,7 +23,7 @@ pub trait Tables {
     /// Whether any service is `nat`.
     fn has_nat(&self) -> bool;
 
-    fn reply(&self, key: &ServiceKey) -> Option<&ReplyEntry>;
+    fn reply(&self, key: &ServiceKey) -> Option<impl Deref<Target = ReplyEntry>>;
 
     /// The kernel's route for a reply to a client.
     fn route(&self, reply: &RouteQuery) -> Route;
@@ -29,6 +31,7 @@ pub trait Tables {
 
 /// A packet as the routing table sees it.
 #[derive(Clone, Copy)]
+#[repr(align(8))]
 pub struct RouteQuery {
     /// 4 or 6.
     pub family: u8,

@@ -1,7 +1,6 @@
 //! The XDP program. It gives `balancer_common::datapath` the packet and the kernel's maps, and acts on the verdict.
 
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
-#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 #[cfg(target_arch = "bpf")]
 mod frame;
@@ -47,7 +46,10 @@ mod program {
     fn dropped(ctx: &XdpContext, reason: Reason) -> u32 {
         maps::count_drop(reason);
         if reason as u32 == Reason::BackendMissing as u32 {
-            error!(ctx, "a slot names a backend that the backend map does not hold: the maps were changed from outside");
+            error!(
+                ctx,
+                "a slot names a backend that the backend map does not hold: the maps were changed from outside"
+            );
         } else {
             debug!(ctx, "dropped, reason {}", reason as u32);
         }

@@ -1,5 +1,7 @@
 //! The kernel's maps. Sizes here are placeholders: the controller sets them from its limits when it loads the object.
 
+use core::ops::Deref;
+
 use aya_ebpf::bindings::{BPF_F_INNER_MAP, BPF_F_MMAPABLE, xdp_md};
 use aya_ebpf::btf_maps::{Array as BtfArray, ArrayOfMaps};
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
@@ -39,7 +41,7 @@ pub struct KernelTables {
 
 impl Tables for KernelTables {
     #[inline(always)]
-    fn service(&self, key: &ServiceKey) -> Option<&ServiceEntry> {
+    fn service(&self, key: &ServiceKey) -> Option<impl Deref<Target = ServiceEntry>> {
         // SAFETY: an entry is constant while its service lives; the controller lets a grace period pass before it
         // uses the memory of a removed one again.
         unsafe { SERVICES.get(key) }
@@ -47,13 +49,13 @@ impl Tables for KernelTables {
 
     #[inline(always)]
     fn slot(&self, table: u32, slot: u32) -> Option<Slot> {
-        // SAFETY: a table is written before it is published and freed by the kernel after its last reader.
-        let value = unsafe { TABLES.get_value(table, &slot::value_index(slot)) }?;
+        // A table is written before it is published, and freed by the kernel after its last reader.
+        let value = TABLES.get_value(table, &slot::value_index(slot))?;
         Some(slot::from_value(*value, slot))
     }
 
     #[inline(always)]
-    fn backend(&self, index: BackendIndex) -> Option<&BackendEntry> {
+    fn backend(&self, index: BackendIndex) -> Option<impl Deref<Target = BackendEntry>> {
         BACKENDS.get(u32::from(index))
     }
 
@@ -89,7 +91,7 @@ impl Tables for KernelTables {
     }
 
     #[inline(always)]
-    fn reply(&self, key: &ServiceKey) -> Option<&ReplyEntry> {
+    fn reply(&self, key: &ServiceKey) -> Option<impl Deref<Target = ReplyEntry>> {
         // SAFETY: as for services.
         unsafe { REPLIES.get(key) }
     }

@@ -11,10 +11,15 @@ use balancer_common::tables::{Route, RouteQuery};
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 
+/// On the stack the verifier wants words of 8 bytes aligned.
+#[repr(align(8))]
+struct Aligned(FibParameters);
+
 #[inline(always)]
 pub fn look_up(ctx: *mut xdp_md, query: &RouteQuery) -> Route {
     // SAFETY: integers and unions of integers only.
-    let mut parameters: FibParameters = unsafe { core::mem::zeroed() };
+    let mut aligned: Aligned = unsafe { core::mem::zeroed() };
+    let parameters = &mut aligned.0;
     parameters.family = if query.family == 6 { AF_INET6 } else { AF_INET };
     parameters.l4_protocol = query.protocol;
     // SAFETY: the kernel hands the program a valid context.
@@ -28,15 +33,11 @@ pub fn look_up(ctx: *mut xdp_md, query: &RouteQuery) -> Route {
         parameters.__bindgen_anon_4.ipv4_dst = query.destination[0];
     }
     // SAFETY: a valid context and a parameter block of the size given.
-    let answer = unsafe {
-        bpf_fib_lookup(ctx.cast(), &raw mut parameters, size_of::<FibParameters>() as i32, 0)
-    };
+    let answer = unsafe { bpf_fib_lookup(ctx.cast(), &raw mut *parameters, size_of::<FibParameters>() as i32, 0) };
     match answer as u32 {
-        BPF_FIB_LKUP_RET_SUCCESS => Route::Forward {
-            ifindex: parameters.ifindex,
-            mac: parameters.dmac,
-            source_mac: parameters.smac,
-        },
+        BPF_FIB_LKUP_RET_SUCCESS => {
+            Route::Forward { ifindex: parameters.ifindex, mac: parameters.dmac, source_mac: parameters.smac }
+        }
         // Where forwarding is off the kernel answers so before it looks whether the packet is for this host.
         BPF_FIB_LKUP_RET_NOT_FWDED
         | BPF_FIB_LKUP_RET_FWD_DISABLED

@@ -1,1 +1,24 @@
-//! Placeholder.
+//! The kernel side as the controller sees it, and the only module that touches BPF.
+//!
+//! Everything is pinned below the pin directory: `maps/`, `tables/` (one a service), `links/` (one an interface).
+//! A controller that starts finds them, puts its program in the place of the one that runs, and goes on.
+
+mod attach;
+mod batch;
+mod counters;
+mod detach;
+mod image;
+mod kernel;
+mod load;
+mod mapped;
+mod pins;
+mod table;
+
+pub use attach::{AttachError, Attached};
+pub use counters::Counters;
+pub use detach::detach;
+pub use image::{Changes, Image, TableState};
+pub use kernel::KernelTables;
+pub use load::{DataPlane, LoadError};
+pub use pins::{Lock, Pins};
+pub use table::{NewTable, TableCounts};

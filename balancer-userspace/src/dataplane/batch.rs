@@ -1,0 +1,91 @@
+//! `BPF_MAP_LOOKUP_BATCH` and `BPF_MAP_UPDATE_BATCH`, which aya 0.14 does not offer: a thousand entries a system call,
+//! and one grace period for all updates of a map of maps.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use aya_obj::generated::{bpf_attr, bpf_cmd};
+
+fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<()> {
+    // SAFETY: `attr` is a whole `bpf_attr` whose pointers the callers keep alive and large enough for `count`.
+    let answer = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attr, size_of::<bpf_attr>()) };
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+fn zeroed() -> bpf_attr {
+    // SAFETY: a union of integers.
+    unsafe { std::mem::zeroed() }
+}
+
+/// Values of the first `values.len() / value_size` entries of an array map, each `value_size` bytes (of a per-CPU array:
+/// times the possible CPUs).
+pub(super) fn read_array(map: BorrowedFd<'_>, entries: u32, values: &mut [u64]) -> io::Result<()> {
+    if entries == 0 {
+        return Ok(());
+    }
+    let words = values.len() / entries as usize;
+    let mut keys = vec![0u32; entries as usize];
+    let (mut done, mut cursor, mut started) = (0u32, 0u32, false);
+    while done < entries {
+        let mut attr = zeroed();
+        let mut next = 0u32;
+        // SAFETY: the `batch` member is the one these commands read.
+        let batch = unsafe { &mut attr.batch };
+        batch.map_fd = map.as_raw_fd() as u32;
+        batch.in_batch = if started { (&raw const cursor) as u64 } else { 0 };
+        batch.out_batch = (&raw mut next) as u64;
+        batch.keys = keys[done as usize..].as_mut_ptr() as u64;
+        batch.values = values[done as usize * words..].as_mut_ptr() as u64;
+        batch.count = entries - done;
+        let result = bpf(bpf_cmd::BPF_MAP_LOOKUP_BATCH, &mut attr);
+        // SAFETY: as above.
+        let count = unsafe { attr.batch.count };
+        done += count;
+        match result {
+            Ok(()) if count > 0 => (cursor, started) = (next, true),
+            Err(error) if error.raw_os_error() != Some(libc::ENOENT) => return Err(error),
+            // ENOENT says that the end of the map is reached.
+            _ => break,
+        }
+    }
+    Ok(())
+}
+
+/// Sets `values[i]` at `keys[i]`: indices and file descriptors of a map of maps.
+pub(super) fn update(map: BorrowedFd<'_>, keys: &[u32], values: &[u32]) -> io::Result<()> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let mut attr = zeroed();
+    // SAFETY: the `batch` member is the one this command reads.
+    let batch = unsafe { &mut attr.batch };
+    batch.map_fd = map.as_raw_fd() as u32;
+    batch.keys = keys.as_ptr() as u64;
+    batch.values = values.as_ptr() as u64;
+    batch.count = keys.len().min(values.len()) as u32;
+    bpf(bpf_cmd::BPF_MAP_UPDATE_BATCH, &mut attr)
+}
+
+/// The value at `key` of a map of maps: the identifier of the inner map.
+pub(super) fn look_up(map: BorrowedFd<'_>, key: u32) -> io::Result<u32> {
+    let mut value = 0u32;
+    let mut attr = element(map, &key);
+    // SAFETY: the member that this command reads.
+    unsafe { &mut attr.__bindgen_anon_2 }.__bindgen_anon_1.value = (&raw mut value) as u64;
+    bpf(bpf_cmd::BPF_MAP_LOOKUP_ELEM, &mut attr)?;
+    Ok(value)
+}
+
+/// Removes the inner map at `key` and waits for its last reader.
+pub(super) fn delete(map: BorrowedFd<'_>, key: u32) -> io::Result<()> {
+    bpf(bpf_cmd::BPF_MAP_DELETE_ELEM, &mut element(map, &key))
+}
+
+fn element(map: BorrowedFd<'_>, key: &u32) -> bpf_attr {
+    let mut attr = zeroed();
+    // SAFETY: the member that the commands for one element read.
+    let element = unsafe { &mut attr.__bindgen_anon_2 };
+    element.map_fd = map.as_raw_fd() as u32;
+    element.key = (&raw const *key) as u64;
+    attr
+}

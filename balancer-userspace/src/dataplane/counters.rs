@@ -1,0 +1,44 @@
+//! Per-backend counters, summed over CPUs.
+
+use std::os::fd::BorrowedFd;
+
+use anyhow::{Context, Result};
+use balancer_common::layout::BackendCounters;
+use serde::{Deserialize, Serialize};
+
+use super::batch;
+
+/// What one backend was sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    pub packets: u64,
+    /// Of IP packets as they came from clients.
+    pub bytes: u64,
+    pub new_flows: u64,
+}
+
+impl std::ops::Add for Counters {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            packets: self.packets + other.packets,
+            bytes: self.bytes + other.bytes,
+            new_flows: self.new_flows + other.new_flows,
+        }
+    }
+}
+
+/// The first `entries` counters of the map.
+pub(super) fn read(map: BorrowedFd<'_>, entries: u32) -> Result<Vec<Counters>> {
+    let cpus = aya::util::nr_cpus().map_err(|(file, error)| anyhow::anyhow!("{file}: {error}"))?;
+    let words = size_of::<BackendCounters>() / size_of::<u64>();
+    let mut values = vec![0u64; entries as usize * cpus * words];
+    batch::read_array(map, entries, &mut values).context("reading the counters")?;
+    let sum = |per_cpu: &[u64]| {
+        per_cpu.chunks_exact(words).fold(Counters::default(), |sum, cpu| {
+            sum + Counters { packets: cpu[0], bytes: cpu[1], new_flows: cpu[2] }
+        })
+    };
+    Ok(values.chunks_exact(cpus * words).map(sum).collect())
+}
