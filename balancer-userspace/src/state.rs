@@ -1,1 +1,132 @@
-//! Placeholder.
+//! What outlives the controller on disk: weights and drains set by command, which index of the kernel's maps belongs
+//! to whom, and how healthy backends were. Each file is written whole to a new name, synced, and renamed over the old.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use balancer_common::slot::BackendIndex;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::dataplane::Counters;
+use crate::health::Health;
+use crate::model::{BackendId, ServiceName};
+
+/// What a command put over the file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Override {
+    #[serde(default)]
+    pub weight: Option<u32>,
+    /// The file's weight when the command came: once the file says something else, the file is newer.
+    pub file_weight: u32,
+    #[serde(default)]
+    pub drained: bool,
+    pub by_uid: u32,
+    /// RFC 3339, UTC.
+    pub at: String,
+}
+
+pub type Overrides = BTreeMap<BackendId, Override>;
+
+/// Who has which place in the kernel's maps.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Allocations {
+    /// Of the maps that these places are in.
+    pub instance: u64,
+    pub generation: u64,
+    pub tables: BTreeMap<ServiceName, u32>,
+    pub backends: BTreeMap<BackendId, Allocated>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Allocated {
+    pub index: BackendIndex,
+    /// What the backend had been sent before it got this index.
+    #[serde(default)]
+    pub base: Counters,
+}
+
+pub type Healths = BTreeMap<BackendId, Health>;
+
+#[derive(Debug, Clone)]
+pub struct StateDir {
+    path: PathBuf,
+}
+
+impl StateDir {
+    pub fn create(path: &Path) -> Result<Self> {
+        fs::create_dir_all(path).with_context(|| format!("making `node.state_dir` = {}", path.display()))?;
+        Ok(Self { path: path.to_owned() })
+    }
+
+    pub fn overrides(&self) -> Result<Overrides> {
+        self.read("overrides.json")
+    }
+
+    pub fn save_overrides(&self, overrides: &Overrides) -> Result<()> {
+        self.write("overrides.json", overrides)
+    }
+
+    pub fn allocations(&self) -> Result<Allocations> {
+        self.read("kernel.json")
+    }
+
+    pub fn save_allocations(&self, allocations: &Allocations) -> Result<()> {
+        self.write("kernel.json", allocations)
+    }
+
+    pub fn healths(&self) -> Result<Healths> {
+        self.read("health.json")
+    }
+
+    pub fn save_healths(&self, healths: &Healths) -> Result<()> {
+        self.write("health.json", healths)
+    }
+
+    fn read<T: DeserializeOwned + Default>(&self, name: &str) -> Result<T> {
+        let path = self.path.join(name);
+        let text = match fs::read_to_string(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(T::default()),
+            other => other.with_context(|| format!("reading {}", path.display()))?,
+        };
+        serde_json::from_str(&text)
+            .with_context(|| format!("{} is damaged; move it away to start without it", path.display()))
+    }
+
+    fn write<T: Serialize>(&self, name: &str, value: &T) -> Result<()> {
+        let path = self.path.join(name);
+        let attempt = || -> Result<()> {
+            let mut file = tempfile::Builder::new().prefix(name).tempfile_in(&self.path)?;
+            file.write_all(&serde_json::to_vec(value)?)?;
+            file.as_file().sync_all()?;
+            file.persist(&path)?;
+            File::open(&self.path)?.sync_all()?;
+            Ok(())
+        };
+        attempt().with_context(|| format!("writing {}", path.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_saved_is_read_back_and_damage_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = StateDir::create(directory.path()).unwrap();
+        assert_eq!(state.allocations().unwrap(), Allocations::default());
+        let mut allocations = Allocations { instance: 7, ..Allocations::default() };
+        allocations.tables.insert("web".parse().unwrap(), 3);
+        allocations.backends.insert("web/a".parse().unwrap(), Allocated { index: 9, base: Counters::default() });
+        state.save_allocations(&allocations).unwrap();
+        assert_eq!(state.allocations().unwrap(), allocations);
+        fs::write(directory.path().join("overrides.json"), "{").unwrap();
+        let error = format!("{:#}", state.overrides().unwrap_err());
+        assert!(error.contains("overrides.json is damaged"), "{error}");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2, "no temporary file is left");
+    }
+}

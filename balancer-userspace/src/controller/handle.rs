@@ -32,16 +32,42 @@ pub enum Refusal {
 pub type Answer<T> = oneshot::Sender<Result<T, Refusal>>;
 
 pub enum Command {
-    Status { service: Option<ServiceName>, answer: Answer<api::Status> },
+    Status {
+        service: Option<ServiceName>,
+        answer: Answer<api::Status>,
+    },
     /// `None` goes back to the file's weight.
-    Weight { id: BackendId, weight: Option<Weight>, caller: Caller, answer: Answer<api::Changed> },
-    Drain { id: BackendId, drain: bool, caller: Caller, answer: Answer<api::Changed> },
-    Explain { flow: api::Flow, answer: Answer<api::Explanation> },
-    Reload { caller: Option<Caller>, answer: Answer<api::Reloaded> },
-    Detach { caller: Caller, answer: Answer<api::Detached> },
-    Metrics { answer: Answer<Snapshot> },
+    Weight {
+        id: BackendId,
+        weight: Option<Weight>,
+        caller: Caller,
+        answer: Answer<api::Changed>,
+    },
+    Drain {
+        id: BackendId,
+        drain: bool,
+        caller: Caller,
+        answer: Answer<api::Changed>,
+    },
+    Explain {
+        flow: api::Flow,
+        answer: Answer<api::Explanation>,
+    },
+    Reload {
+        caller: Option<Caller>,
+        answer: Answer<api::Reloaded>,
+    },
+    Detach {
+        caller: Caller,
+        answer: Answer<api::Detached>,
+    },
+    Metrics {
+        answer: Answer<Snapshot>,
+    },
     /// Answers `Ok` once every service has been programmed into the kernel.
-    Ready { answer: Answer<()> },
+    Ready {
+        answer: Answer<()>,
+    },
 }
 
 #[derive(Clone)]

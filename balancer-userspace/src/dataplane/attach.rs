@@ -3,9 +3,9 @@
 use std::fs;
 
 use anyhow::{Context, Result};
+use aya::programs::ProgramError;
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::xdp::{XdpLink, XdpMode as AyaMode};
-use aya::programs::ProgramError;
 
 use super::load::{DataPlane, xdp};
 use crate::model::XdpMode;
@@ -120,7 +120,8 @@ impl DataPlane {
         let link = program.take_link(id).map_err(|error| other(error.to_string()))?;
         // Where the kernel has no links for XDP, aya falls back to an attachment that dies with this process.
         let link = FdLink::try_from(link).map_err(|_| other("this kernel has no BPF links for XDP".to_owned()))?;
-        link.pin(self.pins.link(interface, mode.as_str())).map_err(|error| other(format!("pinning the link: {error}")))?;
+        link.pin(self.pins.link(interface, mode.as_str()))
+            .map_err(|error| other(format!("pinning the link: {error}")))?;
         Ok(mode)
     }
 }

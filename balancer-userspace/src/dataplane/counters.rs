@@ -36,9 +36,9 @@ pub(super) fn read(map: BorrowedFd<'_>, entries: u32) -> Result<Vec<Counters>> {
     let mut values = vec![0u64; entries as usize * cpus * words];
     batch::read_array(map, entries, &mut values).context("reading the counters")?;
     let sum = |per_cpu: &[u64]| {
-        per_cpu.chunks_exact(words).fold(Counters::default(), |sum, cpu| {
-            sum + Counters { packets: cpu[0], bytes: cpu[1], new_flows: cpu[2] }
-        })
+        per_cpu
+            .chunks_exact(words)
+            .fold(Counters::default(), |sum, cpu| sum + Counters { packets: cpu[0], bytes: cpu[1], new_flows: cpu[2] })
     };
     Ok(values.chunks_exact(cpus * words).map(sum).collect())
 }

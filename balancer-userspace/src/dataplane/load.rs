@@ -231,7 +231,8 @@ impl DataPlane {
         }
         let places: Vec<u32> = tables.iter().map(|(place, _)| *place).collect();
         let descriptors: Vec<u32> = tables.iter().map(|(_, t)| t.map.fd().as_fd().as_raw_fd() as u32).collect();
-        batch::update(self.table_map.fd().as_fd(), &places, &descriptors).with_context(|| full("table", "limits.services"))?;
+        batch::update(self.table_map.fd().as_fd(), &places, &descriptors)
+            .with_context(|| full("table", "limits.services"))?;
         for (place, table) in tables {
             let map = MapData::from_fd(table.map.fd().as_fd().try_clone_to_owned()?)?;
             self.tables.insert(*place, map);

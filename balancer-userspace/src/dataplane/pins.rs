@@ -25,10 +25,14 @@ impl Pins {
                 .context("mounting a BPF file system on /sys/fs/bpf; try `mount -t bpf bpf /sys/fs/bpf`")?;
         }
         for directory in [pins.maps(), pins.tables(), pins.links()] {
-            fs::create_dir_all(&directory).with_context(|| format!("making the pin directory {}", directory.display()))?;
+            fs::create_dir_all(&directory)
+                .with_context(|| format!("making the pin directory {}", directory.display()))?;
         }
         if !is_bpffs(root) {
-            bail!("`node.pin_dir` = {} is not on a BPF file system; choose a directory below /sys/fs/bpf", root.display());
+            bail!(
+                "`node.pin_dir` = {} is not on a BPF file system; choose a directory below /sys/fs/bpf",
+                root.display()
+            );
         }
         Ok(pins)
     }
@@ -72,7 +76,8 @@ impl Pins {
     /// Interfaces that have a pinned link, with the mode.
     pub fn linked_interfaces(&self) -> Vec<(String, String)> {
         let entries = fs::read_dir(self.links()).into_iter().flatten().flatten();
-        let split = |name: String| Some((name.split_once('-')?.1.replace('%', "."), name.split_once('-')?.0.to_owned()));
+        let split =
+            |name: String| Some((name.split_once('-')?.1.replace('%', "."), name.split_once('-')?.0.to_owned()));
         entries.filter_map(|entry| split(entry.file_name().to_string_lossy().into_owned())).collect()
     }
 }

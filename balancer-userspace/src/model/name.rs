@@ -14,7 +14,9 @@ const LONGEST: usize = 63;
 pub enum NameError {
     #[error("a name is 1 to {LONGEST} characters long")]
     Length,
-    #[error("a name holds letters, digits, `-`, `_` and `.`, and starts with a letter or digit; {0:?} is none of these")]
+    #[error(
+        "a name holds letters, digits, `-`, `_` and `.`, and starts with a letter or digit; {0:?} is none of these"
+    )]
     Character(char),
     #[error("{0:?} names no backend; write SERVICE/BACKEND, for example web/web-1")]
     NoSlash(String),
