@@ -13,3 +13,37 @@ pub trait Frame {
     /// Puts `bytes` bytes, of undefined content, before the frame; `None` where there is no room.
     fn grow_front(&mut self, bytes: usize) -> Option<()>;
 }
+
+#[cfg(feature = "user")]
+pub use in_memory::VecFrame;
+
+#[cfg(feature = "user")]
+mod in_memory {
+    extern crate alloc;
+
+    use alloc::vec::Vec;
+
+    use super::{Frame, Header};
+
+    /// A whole frame in memory, as the model sees it. The XDP program has as much headroom as the kernel leaves it, at
+    /// least 192 bytes, far more than the largest header that is put before a frame.
+    #[derive(Clone, PartialEq, Eq, Debug)]
+    pub struct VecFrame(pub Vec<u8>);
+
+    impl Frame for VecFrame {
+        fn at<T: Header>(&mut self, offset: usize) -> Option<&mut T> {
+            let bytes = self.0.get_mut(offset..)?.get_mut(..size_of::<T>())?;
+            // SAFETY: as long as `T` by the slice above; any bytes are a valid `T` at any alignment.
+            Some(unsafe { &mut *bytes.as_mut_ptr().cast::<T>() })
+        }
+
+        fn holds(&self, bytes: usize) -> bool {
+            bytes <= self.0.len()
+        }
+
+        fn grow_front(&mut self, bytes: usize) -> Option<()> {
+            self.0.splice(0..0, core::iter::repeat_n(0, bytes));
+            Some(())
+        }
+    }
+}

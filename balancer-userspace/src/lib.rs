@@ -8,6 +8,7 @@ pub mod control;
 pub mod controller;
 pub mod dataplane;
 pub mod health;
+pub mod http;
 pub mod maglev;
 pub mod metrics;
 pub mod model;

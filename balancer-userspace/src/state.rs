@@ -36,17 +36,18 @@ pub type Overrides = BTreeMap<BackendId, Override>;
 pub struct Allocations {
     /// Of the maps that these places are in.
     pub instance: u64,
-    pub generation: u64,
     pub tables: BTreeMap<ServiceName, u32>,
     pub backends: BTreeMap<BackendId, Allocated>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Allocated {
     pub index: BackendIndex,
     /// What the backend had been sent before it got this index.
     #[serde(default)]
     pub base: Counters,
+    /// What the entry in the kernel says that no next hop changes: another text is another index.
+    pub identity: String,
 }
 
 pub type Healths = BTreeMap<BackendId, Health>;
@@ -76,6 +77,15 @@ impl StateDir {
 
     pub fn save_allocations(&self, allocations: &Allocations) -> Result<()> {
         self.write("kernel.json", allocations)
+    }
+
+    /// Number of the last applied state; 0 before the first.
+    pub fn generation(&self) -> Result<u64> {
+        self.read("generation.json")
+    }
+
+    pub fn save_generation(&self, generation: u64) -> Result<()> {
+        self.write("generation.json", &generation)
     }
 
     pub fn healths(&self) -> Result<Healths> {
@@ -121,7 +131,10 @@ mod tests {
         assert_eq!(state.allocations().unwrap(), Allocations::default());
         let mut allocations = Allocations { instance: 7, ..Allocations::default() };
         allocations.tables.insert("web".parse().unwrap(), 3);
-        allocations.backends.insert("web/a".parse().unwrap(), Allocated { index: 9, base: Counters::default() });
+        allocations.backends.insert(
+            "web/a".parse().unwrap(),
+            Allocated { index: 9, base: Counters::default(), identity: "l2 192.0.2.1".to_owned() },
+        );
         state.save_allocations(&allocations).unwrap();
         assert_eq!(state.allocations().unwrap(), allocations);
         fs::write(directory.path().join("overrides.json"), "{").unwrap();

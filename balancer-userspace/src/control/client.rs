@@ -1,1 +1,117 @@
-//! Placeholder.
+//! Asking the controller.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+use super::api::{Changed, Detached, Drain, Explanation, Flow, Refused, Reloaded, SetWeight, Status};
+use crate::model::{BackendId, ServiceName};
+
+/// A change of a large config takes seconds.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    #[error(
+        "no controller answers on {}: {cause}\nIs `balancer run` running? `--socket` names another socket.",
+        socket.display()
+    )]
+    Unreachable { socket: PathBuf, cause: String },
+    /// The controller's answer is no.
+    #[error("{0}")]
+    Refused(String),
+    #[error("the controller's answer can't be read: {0}")]
+    Protocol(String),
+}
+
+/// One controller.
+#[derive(Debug, Clone)]
+pub struct Client {
+    socket: PathBuf,
+}
+
+impl Client {
+    pub fn new(socket: &Path) -> Self {
+        Self { socket: socket.to_owned() }
+    }
+
+    pub async fn status(&self, service: Option<&ServiceName>) -> Result<Status, AskError> {
+        let query = service.map_or_else(String::new, |name| format!("?service={name}"));
+        self.ask(Method::GET, &format!("/v1/status{query}"), &()).await
+    }
+
+    /// `None` goes back to the file's weight.
+    pub async fn weight(&self, id: BackendId, weight: Option<u32>) -> Result<Changed, AskError> {
+        self.ask(Method::POST, "/v1/weight", &SetWeight { id, weight }).await
+    }
+
+    pub async fn drain(&self, id: BackendId) -> Result<Changed, AskError> {
+        self.ask(Method::POST, "/v1/drain", &Drain { id }).await
+    }
+
+    pub async fn undrain(&self, id: BackendId) -> Result<Changed, AskError> {
+        self.ask(Method::POST, "/v1/undrain", &Drain { id }).await
+    }
+
+    pub async fn explain(&self, flow: &Flow) -> Result<Explanation, AskError> {
+        self.ask(Method::POST, "/v1/explain", flow).await
+    }
+
+    pub async fn reload(&self) -> Result<Reloaded, AskError> {
+        self.ask(Method::POST, "/v1/reload", &()).await
+    }
+
+    pub async fn detach(&self) -> Result<Detached, AskError> {
+        self.ask(Method::POST, "/v1/detach", &()).await
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, method: Method, path: &str, body: &impl Serialize) -> Result<T, AskError> {
+        let unreachable = |cause: String| AskError::Unreachable { socket: self.socket.clone(), cause };
+        match timeout(PATIENCE, self.exchange(method, path, body)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(unreachable(format!("no answer within {} s", PATIENCE.as_secs()))),
+        }
+    }
+
+    async fn exchange<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, AskError> {
+        let unreachable = |cause: String| AskError::Unreachable { socket: self.socket.clone(), cause };
+        let protocol = |error: String| AskError::Protocol(error);
+        let stream = UnixStream::connect(&self.socket).await.map_err(|error| unreachable(error.to_string()))?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| unreachable(error.to_string()))?;
+        let driver = tokio::spawn(connection);
+        let body = serde_json::to_vec(body).map_err(|error| protocol(error.to_string()))?;
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(hyper::header::HOST, "balancer")
+            .body(Full::new(Bytes::from(body)))
+            .map_err(|error| protocol(error.to_string()))?;
+        let response = sender.send_request(request).await.map_err(|error| unreachable(error.to_string()))?;
+        let status = response.status();
+        let bytes = response.into_body().collect().await.map_err(|error| protocol(error.to_string()))?.to_bytes();
+        driver.abort();
+        if status == StatusCode::OK {
+            return serde_json::from_slice(&bytes).map_err(|error| protocol(error.to_string()));
+        }
+        match serde_json::from_slice::<Refused>(&bytes) {
+            Ok(refused) => Err(AskError::Refused(refused.error)),
+            Err(_) => Err(protocol(format!("status {status}"))),
+        }
+    }
+}

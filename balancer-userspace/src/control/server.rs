@@ -1,1 +1,187 @@
-//! Placeholder.
+//! The control socket's server: JSON over HTTP on a Unix socket.
+
+use std::fs::{self, Permissions};
+use std::future::Future;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream as BlockingStream;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use axum::body::Bytes;
+use axum::extract::connect_info::{ConnectInfo, Connected};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{DefaultBodyLimit, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get, post};
+use axum::serve::IncomingStream;
+use axum::{Json, Router};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tokio::net::UnixListener;
+
+use super::api::{Drain, Flow, Refused, SetWeight};
+use crate::controller::handle::{Caller, Handle, Refusal};
+use crate::model::{ServiceName, Weight};
+
+const LARGEST_REQUEST: usize = 64 * 1024;
+/// Owner and group may talk to the controller, nobody else.
+const MODE: u32 = 0o660;
+
+/// Binds the socket, in the place of one that a controller left behind when it died.
+pub fn bind(path: &Path) -> Result<UnixListener> {
+    let attempt = || -> Result<UnixListener> {
+        if let Some(directory) = path.parent() {
+            fs::create_dir_all(directory)?;
+        }
+        if path.exists() {
+            if BlockingStream::connect(path).is_ok() {
+                bail!("another controller answers there; stop it first");
+            }
+            fs::remove_file(path)?;
+        }
+        // Bound under a mask, so that the socket never has a wider mode than in the end.
+        let before = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o777 & !MODE));
+        let listener = UnixListener::bind(path);
+        nix::sys::stat::umask(before);
+        let listener = listener?;
+        fs::set_permissions(path, Permissions::from_mode(MODE))?;
+        Ok(listener)
+    };
+    attempt().with_context(|| format!("listening on `node.control_socket` = {}", path.display()))
+}
+
+/// Answers requests until `shutdown` ends.
+pub async fn serve(listener: UnixListener, handle: Handle, shutdown: impl Future<Output = ()> + Send + 'static) {
+    let app = router(handle).into_make_service_with_connect_info::<Peer>();
+    if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(shutdown).await {
+        log::error!("the control socket failed: {error}");
+    }
+}
+
+fn router(handle: Handle) -> Router {
+    let only = |method: &'static str, route: MethodRouter<Handle>| {
+        route.fallback(move || async move {
+            refused(StatusCode::METHOD_NOT_ALLOWED, format!("this path takes {method} only"))
+        })
+    };
+    Router::new()
+        .route("/v1/status", only("GET", get(status)))
+        .route("/v1/weight", only("POST", post(weight)))
+        .route("/v1/drain", only("POST", post(drain)))
+        .route("/v1/undrain", only("POST", post(undrain)))
+        .route("/v1/explain", only("POST", post(explain)))
+        .route("/v1/reload", only("POST", post(reload)))
+        .route("/v1/detach", only("POST", post(detach)))
+        .fallback(|| async {
+            let paths = "status, weight, drain, undrain, explain, reload, detach";
+            refused(StatusCode::NOT_FOUND, format!("there is no such path; below /v1/ there are: {paths}"))
+        })
+        .layer(DefaultBodyLimit::max(LARGEST_REQUEST))
+        .with_state(handle)
+}
+
+/// Who is at the other end of the socket, as the kernel says (`SO_PEERCRED`).
+#[derive(Clone, Copy)]
+struct Peer(Option<Caller>);
+
+impl Connected<IncomingStream<'_, UnixListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+        let peer = stream.io().peer_cred().ok();
+        Self(peer.map(|peer| Caller { uid: peer.uid(), pid: peer.pid() }))
+    }
+}
+
+type Asker = ConnectInfo<Peer>;
+
+/// A response, or why there is none.
+type Answered = Result<Response, Response>;
+
+fn refused(status: StatusCode, error: String) -> Response {
+    (status, Json(Refused { error })).into_response()
+}
+
+fn answer<T: Serialize>(outcome: Result<T, Refusal>) -> Answered {
+    outcome.map(|value| Json(value).into_response()).map_err(|refusal| {
+        let status = match &refusal {
+            Refusal::NotFound(_) => StatusCode::NOT_FOUND,
+            Refusal::Invalid(_) => StatusCode::CONFLICT,
+            Refusal::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Refusal::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        refused(status, refusal.to_string())
+    })
+}
+
+fn bad_request(message: impl std::fmt::Display) -> Response {
+    refused(StatusCode::BAD_REQUEST, message.to_string())
+}
+
+fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, Response> {
+    serde_json::from_slice(bytes).map_err(|error| bad_request(format!("the request's JSON: {error}")))
+}
+
+/// Who asks for a change; without knowing that, nothing is changed.
+fn caller(ConnectInfo(Peer(caller)): Asker) -> Result<Caller, Response> {
+    caller.ok_or_else(|| refused(StatusCode::FORBIDDEN, "the kernel does not say who is asking".to_owned()))
+}
+
+/// Every change is in the log with who asked for it, whether or not it was made.
+fn logged<T>(caller: Caller, what: &str, outcome: Result<T, Refusal>) -> Result<T, Refusal> {
+    let pid = caller.pid.map_or_else(|| "?".to_owned(), |pid| pid.to_string());
+    match &outcome {
+        Ok(_) => log::info!("uid {} (pid {pid}): {what}: done", caller.uid),
+        Err(refusal) => log::warn!("uid {} (pid {pid}): {what}: {refusal}", caller.uid),
+    }
+    outcome
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StatusQuery {
+    service: Option<String>,
+}
+
+async fn status(State(handle): State<Handle>, query: Result<Query<StatusQuery>, QueryRejection>) -> Answered {
+    let Query(query) = query.map_err(bad_request)?;
+    let service = query.service.map(|name| name.parse::<ServiceName>()).transpose().map_err(bad_request)?;
+    answer(handle.status(service).await)
+}
+
+async fn weight(State(handle): State<Handle>, peer: Asker, bytes: Bytes) -> Answered {
+    let caller = caller(peer)?;
+    let SetWeight { id, weight } = body(&bytes)?;
+    let checked = |weight| {
+        Weight::new(weight).ok_or_else(|| bad_request(format!("weight {weight} is out of range; 0 to {}", Weight::MAX)))
+    };
+    let new = weight.map(checked).transpose()?;
+    let what = weight.map_or_else(|| format!("reset the weight of {id}"), |w| format!("set the weight of {id} to {w}"));
+    answer(logged(caller, &what, handle.weight(id, new, caller).await))
+}
+
+async fn drain(State(handle): State<Handle>, peer: Asker, bytes: Bytes) -> Answered {
+    let caller = caller(peer)?;
+    let Drain { id } = body(&bytes)?;
+    answer(logged(caller, &format!("drain {id}"), handle.drain(id, true, caller).await))
+}
+
+async fn undrain(State(handle): State<Handle>, peer: Asker, bytes: Bytes) -> Answered {
+    let caller = caller(peer)?;
+    let Drain { id } = body(&bytes)?;
+    answer(logged(caller, &format!("undrain {id}"), handle.drain(id, false, caller).await))
+}
+
+async fn explain(State(handle): State<Handle>, bytes: Bytes) -> Answered {
+    let flow: Flow = body(&bytes)?;
+    answer(handle.explain(flow).await)
+}
+
+async fn reload(State(handle): State<Handle>, peer: Asker) -> Answered {
+    let caller = caller(peer)?;
+    answer(logged(caller, "reload the config", handle.reload(Some(caller)).await))
+}
+
+async fn detach(State(handle): State<Handle>, peer: Asker) -> Answered {
+    let caller = caller(peer)?;
+    answer(logged(caller, "detach the data plane", handle.detach(caller).await))
+}

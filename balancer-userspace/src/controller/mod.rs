@@ -1,3 +1,213 @@
-//! The one task that owns what runs. Everything else sends it commands.
+//! The one task that owns what runs. Everything else sends it commands or events.
+//!
+//! `running` holds what is in force and brings the kernel to it; `change` is what people ask for, `interfaces` where the
+//! program sits, `report` and `explain` what is said about it all.
 
+mod allocate;
+mod build;
+mod change;
+mod explain;
 pub mod handle;
+mod interfaces;
+mod learn;
+mod observer;
+mod report;
+mod running;
+mod start;
+mod watch;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval};
+
+use self::handle::{Command, Handle, Refusal};
+use self::observer::Moment;
+use self::running::Running;
+use crate::control::api::Detached;
+use crate::health::{Monitor, Report};
+use crate::model::ServiceName;
+use crate::neighbor::{Event, Resolver};
+
+/// How often the window of observed shares is looked after.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Runs the controller with the config at `path` until it is told to stop; forwarding goes on after it.
+pub async fn run(path: &Path) -> Result<()> {
+    let (commands, received) = mpsc::channel(64);
+    let handle = Handle::new(commands);
+    let (controller, servers) = start::start(path, handle.clone()).await?;
+    let outcome = controller.serve(received, handle).await;
+    servers.stop().await;
+    outcome
+}
+
+/// The running state and everything that feeds it.
+struct Controller {
+    running: Running,
+    monitor: Monitor,
+    reports: mpsc::Receiver<Report>,
+    resolver: Resolver,
+    events: mpsc::Receiver<Event>,
+    /// Set where the config file is to be watched.
+    file: Option<watch::FileWatcher>,
+    detached: bool,
+}
+
+impl Controller {
+    async fn serve(mut self, mut commands: mpsc::Receiver<Command>, handle: Handle) -> Result<()> {
+        let mut signals = Signals::new()?;
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while !self.detached {
+            tokio::select! {
+                command = commands.recv() => match command {
+                    Some(command) => self.command(command).await,
+                    None => break,
+                },
+                Some(report) = self.reports.recv() => self.take_reports(report),
+                Some(event) = self.events.recv() => self.take_event(event),
+                _ = signals.hangup.recv() => { log::info!("SIGHUP: reading the config again"); self.reload_unasked(); }
+                () = watch::changed(&mut self.file) => {
+                    log::info!("the config file changed: reading it again");
+                    self.reload_unasked();
+                }
+                _ = tick.tick() => self.tick(),
+                _ = signals.terminate.recv() => break,
+                _ = signals.interrupt.recv() => break,
+            }
+        }
+        drop(handle);
+        self.running.save_healths();
+        if !self.detached {
+            log::info!("stopping; the data plane forwards on (`balancer detach` takes it down)");
+        }
+        Ok(())
+    }
+
+    async fn command(&mut self, command: Command) {
+        // An asker that has gone needs no answer.
+        match command {
+            Command::Status { service, answer } => drop(answer.send(self.running.status(service.as_ref()))),
+            Command::Weight { id, weight, caller, answer } => {
+                drop(answer.send(self.running.set_weight(&id, weight, caller)));
+            }
+            Command::Drain { id, drain, caller, answer } => {
+                drop(answer.send(self.running.set_drain(&id, drain, caller)));
+            }
+            Command::Explain { flow, answer } => drop(answer.send(self.running.explain(&flow))),
+            Command::Reload { caller: _, answer } => {
+                let outcome = self.running.reload();
+                self.follow_config();
+                drop(answer.send(outcome));
+            }
+            Command::Detach { caller: _, answer } => {
+                let outcome = self.detach().await;
+                self.detached = outcome.is_ok();
+                drop(answer.send(outcome.map_err(|error| Refusal::Failed(format!("{error:#}")))));
+            }
+            Command::Metrics { answer } => {
+                let snapshot = self.running.snapshot();
+                drop(answer.send(snapshot.map_err(|error| Refusal::Failed(format!("{error:#}")))));
+            }
+            Command::Ready { answer } => drop(answer.send(self.running.ready())),
+        }
+    }
+
+    fn reload_unasked(&mut self) {
+        match self.running.reload() {
+            Ok(done) => log::info!(
+                "config applied as generation {}: {} services added, {} removed, {} changed",
+                done.generation,
+                done.added.len(),
+                done.removed.len(),
+                done.changed.len()
+            ),
+            Err(refusal) => log::error!("config refused, what ran before runs on:\n{refusal}"),
+        }
+        self.follow_config();
+    }
+
+    /// Has the checks and next hops of the config in force followed.
+    fn follow_config(&mut self) {
+        self.resolver.want(self.running.wanted());
+        self.monitor.watch(self.running.targets());
+    }
+
+    /// Takes in all reports that have come, then acts once.
+    fn take_reports(&mut self, first: Report) {
+        let mut dirty = BTreeSet::new();
+        self.running.note_report(first, &mut dirty);
+        while let Ok(report) = self.reports.try_recv() {
+            self.running.note_report(report, &mut dirty);
+        }
+        if !dirty.is_empty() {
+            self.running.save_healths();
+        }
+        self.reconcile(dirty);
+    }
+
+    fn take_event(&mut self, first: Event) {
+        let mut dirty = BTreeSet::new();
+        self.running.note_event(first, &mut dirty);
+        while let Ok(event) = self.events.try_recv() {
+            self.running.note_event(event, &mut dirty);
+        }
+        self.reconcile(dirty);
+    }
+
+    fn reconcile(&mut self, dirty: BTreeSet<ServiceName>) {
+        if dirty.is_empty() {
+            return;
+        }
+        if let Err(error) = self.running.reconcile(dirty) {
+            log::error!("the kernel could not be written: {error:#}");
+        }
+    }
+
+    fn tick(&mut self) {
+        if self.running.out_of_step() {
+            self.reconcile(self.running.all_services());
+        }
+        let now = Instant::now();
+        if self.running.observer.is_due(now) {
+            match self.running.counters() {
+                Ok(counters) => self.running.observer.note(Moment::new(now, &counters)),
+                Err(error) => log::error!("{error:#}"),
+            }
+        }
+    }
+
+    async fn detach(&mut self) -> Result<Detached> {
+        let mut detached = crate::dataplane::detach(&self.running.config.node.pin_dir)?;
+        let neighbours = self.resolver.forget().await;
+        detached.removed.push(format!("{neighbours} managed neighbour entries"));
+        if !self.running.overrides.is_empty() {
+            let path = self.running.config.node.state_dir.join("overrides.json");
+            detached.kept.push(format!("weights and drains set by command, in {}", path.display()));
+        }
+        log::info!("the data plane was taken down");
+        Ok(detached)
+    }
+}
+
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        let on = |kind| signal(kind).context("installing a signal handler");
+        Ok(Self {
+            hangup: on(SignalKind::hangup())?,
+            terminate: on(SignalKind::terminate())?,
+            interrupt: on(SignalKind::interrupt())?,
+        })
+    }
+}

@@ -86,6 +86,11 @@ impl DataPlane {
         outcome
     }
 
+    /// Interfaces with a pinned link, and how it sits there.
+    pub fn linked_interfaces(&self) -> Vec<(String, String)> {
+        self.pins.linked_interfaces()
+    }
+
     /// Takes the program off the interface.
     pub fn detach_interface(&mut self, interface: &str) {
         for mode in [Attached::Native, Attached::Generic] {

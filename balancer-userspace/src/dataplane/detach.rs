@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::pins::Pins;
+use super::pins::{Lock, Pins};
 use crate::control::api::Detached;
 
 /// Takes the program off every interface and removes all pins below `pin_dir`. With no pins left the kernel frees
@@ -25,6 +25,15 @@ pub fn detach(pin_dir: &Path) -> Result<Detached> {
         fs::remove_dir(pins.root()).with_context(|| format!("removing {}", pins.root().display()))?;
     }
     Ok(Detached { removed, kept: Vec::new() })
+}
+
+/// As [`detach`], where no controller answers: not while one holds the pins all the same.
+pub fn detach_unattended(pin_dir: &Path) -> Result<Detached> {
+    let _lock = match Pins::existing(pin_dir) {
+        Some(pins) => Some(Lock::take_pins(pins.root())?),
+        None => None,
+    };
+    detach(pin_dir)
 }
 
 /// Removes a directory of pins and says how many there were.

@@ -16,7 +16,7 @@ mod table;
 
 pub use attach::{AttachError, Attached};
 pub use counters::Counters;
-pub use detach::detach;
+pub use detach::{detach, detach_unattended};
 pub use image::{Changes, Image, TableState};
 pub use kernel::KernelTables;
 pub use load::{DataPlane, LoadError};

@@ -95,17 +95,23 @@ pub struct Lock {
 impl Lock {
     /// Takes the state directory and the pin directory; both are made by now.
     pub fn take(state_dir: &Path, pin_dir: &Path) -> Result<Self> {
-        let locks = [state_dir, pin_dir].into_iter().map(|directory| {
-            let file = File::open(directory).with_context(|| format!("opening {}", directory.display()))?;
-            Flock::lock(OwnedFd::from(file), FlockArg::LockExclusiveNonblock).map_err(|(_, error)| match error {
-                nix::errno::Errno::EWOULDBLOCK => anyhow::anyhow!(
-                    "another controller uses {}; stop it first, or give this one its own `node.state_dir`, \
-                     `node.pin_dir` and `node.control_socket`",
-                    directory.display()
-                ),
-                other => anyhow::anyhow!("locking {}: {other}", directory.display()),
-            })
-        });
-        Ok(Self { _locks: locks.collect::<Result<_>>()? })
+        Ok(Self { _locks: vec![lock(state_dir)?, lock(pin_dir)?] })
     }
+
+    /// Takes the pin directory alone.
+    pub fn take_pins(pin_dir: &Path) -> Result<Self> {
+        Ok(Self { _locks: vec![lock(pin_dir)?] })
+    }
+}
+
+fn lock(directory: &Path) -> Result<Flock<OwnedFd>> {
+    let file = File::open(directory).with_context(|| format!("opening {}", directory.display()))?;
+    Flock::lock(OwnedFd::from(file), FlockArg::LockExclusiveNonblock).map_err(|(_, error)| match error {
+        nix::errno::Errno::EWOULDBLOCK => anyhow::anyhow!(
+            "another controller uses {}; stop it first, or give this one its own `node.state_dir`, `node.pin_dir` and \
+             `node.control_socket`",
+            directory.display()
+        ),
+        other => anyhow::anyhow!("locking {}: {other}", directory.display()),
+    })
 }

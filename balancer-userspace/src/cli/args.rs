@@ -1,0 +1,149 @@
+//! Every command and flag, with the sentence a user reads.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::model::{BackendId, Protocol, ServiceName};
+
+/// Layer-4 load balancer in XDP: the traffic share you configured is the share you get.
+///
+/// Exit codes: 0 done, 1 the answer is no, 2 wrong usage, 3 no controller reached.
+#[derive(Debug, Parser)]
+#[command(name = "balancer", version, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// Control socket of the controller to talk to
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        env = "BALANCER_SOCKET",
+        default_value = "/run/balancer/control.sock"
+    )]
+    pub socket: PathBuf,
+
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the controller in the foreground; the data plane goes on when it stops
+    Run {
+        /// Config file (TOML); read again on SIGHUP
+        #[arg(long, value_name = "FILE", default_value = "/etc/balancer/balancer.toml")]
+        config: PathBuf,
+    },
+    /// Say everything that is wrong with a config file, without a controller
+    Check {
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Show what runs: shares at five layers, counters, states, drops
+    Status {
+        /// Only this service
+        #[arg(value_name = "SERVICE")]
+        service: Option<ServiceName>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Set the weight of a backend now
+    ///
+    /// The weight stays in force across restarts and reloads, until `--reset`, or until the file itself gives this
+    /// backend another weight than it has now: then the file is newer and wins, and the reload says so. `balancer status`
+    /// shows both weights while they differ.
+    #[command(group = clap::ArgGroup::new("to").required(true).args(["weight", "reset"]))]
+    Weight {
+        #[arg(value_name = "SERVICE/BACKEND")]
+        backend: BackendId,
+        /// 0 to 1000000; 0 takes no new flows
+        #[arg(value_name = "WEIGHT")]
+        weight: Option<u32>,
+        /// Go back to the weight in the file
+        #[arg(long)]
+        reset: bool,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Give a backend no new flows, until `undrain`; survives restarts and reloads
+    Drain {
+        #[arg(value_name = "SERVICE/BACKEND")]
+        backend: BackendId,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Take a drain back
+    Undrain {
+        #[arg(value_name = "SERVICE/BACKEND")]
+        backend: BackendId,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Show where a flow goes, and why
+    Explain {
+        /// tcp or udp
+        #[arg(value_name = "PROTO", value_parser = protocol)]
+        protocol: Protocol,
+        /// Client, such as 198.51.100.7:40000 or [2001:db8::7]:40000
+        #[arg(value_name = "SRC:PORT")]
+        source: SocketAddr,
+        /// Service, such as 203.0.113.10:443
+        #[arg(value_name = "DST:PORT")]
+        destination: SocketAddr,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Read the config file again, as SIGHUP does, and say what changed
+    Reload {
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Take the data plane down and remove everything that is pinned; also ends the controller
+    Detach {
+        /// Where things are pinned, should no controller answer
+        #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf/balancer")]
+        pin_dir: PathBuf,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Output {
+    /// Print JSON, for scripts
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn protocol(text: &str) -> Result<Protocol, String> {
+    match text {
+        "tcp" => Ok(Protocol::Tcp),
+        "udp" => Ok(Protocol::Udp),
+        _ => Err("write tcp or udp".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn definitions_are_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_weight_is_a_number_or_a_reset() {
+        let parse = |args: &[&str]| Cli::try_parse_from([&["balancer", "weight"], args].concat());
+        assert!(parse(&["web/a", "5"]).is_ok());
+        assert!(parse(&["web/a", "--reset"]).is_ok());
+        assert!(parse(&["web/a"]).is_err());
+        assert!(parse(&["web/a", "5", "--reset"]).is_err());
+        assert!(parse(&["web", "5"]).unwrap_err().to_string().contains("SERVICE/BACKEND"));
+    }
+}

@@ -1,0 +1,207 @@
+//! Answers as people read them: values in, text out.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use comfy_table::{CellAlignment, Table, presets};
+
+use crate::control::api::{
+    BackendStatus, Changed, Detached, Explanation, InterfaceStatus, Override, Reloaded, ServiceStatus, Status,
+};
+use crate::model::Config;
+
+fn table(header: &[&str], right_from: usize) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(header.to_vec());
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+        if column.index >= right_from {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
+
+fn text(table: &Table) -> String {
+    table.lines().map(|line| format!("  {}\n", line.trim_end())).collect()
+}
+
+fn percent(share: Option<f64>) -> String {
+    share.map_or_else(|| "-".to_owned(), |share| format!("{:.2} %", share * 100.0))
+}
+
+fn word<T: serde::Serialize>(value: &T) -> String {
+    serde_json::to_value(value).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+pub(super) fn status(status: &Status) -> String {
+    let Status { node, version, generation, config_file, config_applied_at, .. } = status;
+    let mut out =
+        format!("{node}: balancer {version}, generation {generation}, {config_file} of {config_applied_at}\n");
+    if let Some(refused) = &status.config_refused {
+        let _ = writeln!(out, "THE LAST RELOAD WAS REFUSED, what runs is older than the file:\n{}", indent(refused));
+    }
+    for InterfaceStatus { name, attached, problem, .. } in &status.interfaces {
+        let mode = attached.as_ref().map_or_else(|| "NOT ATTACHED".to_owned(), |mode| format!("XDP {}", word(mode)));
+        let problem = problem.as_ref().map_or_else(String::new, |problem| format!(": {problem}"));
+        let _ = writeln!(out, "interface {name}: {mode}{problem}");
+    }
+    for service in &status.services {
+        out += "\n";
+        out += &self::service(service);
+    }
+    if !status.dropped.is_empty() {
+        out += "\ndropped packets by reason\n";
+        let mut drops = table(&["reason", "packets"], 1);
+        for (reason, count) in &status.dropped {
+            drops.add_row(vec![reason.clone(), count.to_string()]);
+        }
+        out += &text(&drops);
+    }
+    out
+}
+
+fn indent(text: &str) -> String {
+    text.lines().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
+}
+
+fn service(service: &ServiceStatus) -> String {
+    let address = std::net::SocketAddr::new(service.address, service.port);
+    let mut out = format!("{}: {} {address}, {}", service.name, service.protocol, word(&service.forward));
+    let _ = writeln!(out, ", affinity {}, {} slots", word(&service.affinity), service.table_size);
+    let mut rows = table(
+        &[
+            "backend",
+            "address",
+            "state",
+            "weight",
+            "effective",
+            "config",
+            "effective",
+            "planned",
+            "kernel",
+            "observed",
+            "packets",
+            "bytes",
+            "new flows",
+        ],
+        3,
+    );
+    for backend in &service.backends {
+        let share = backend.share;
+        rows.add_row(vec![
+            backend.name.to_string(),
+            backend.address.to_string(),
+            backend.state.as_str().to_owned(),
+            backend.weight.to_string(),
+            backend.effective_weight.to_string(),
+            percent(share.config),
+            percent(share.effective),
+            percent(share.planned),
+            percent(share.kernel),
+            percent(share.observed),
+            backend.packets.to_string(),
+            backend.bytes.to_string(),
+            backend.new_flows.to_string(),
+        ]);
+    }
+    out += &text(&rows);
+    for backend in &service.backends {
+        out += &remarks(backend);
+    }
+    out
+}
+
+/// What a row of the table has no room for, and nobody may overlook.
+fn remarks(backend: &BackendStatus) -> String {
+    let BackendStatus { name, file_weight, .. } = backend;
+    let mut out = String::new();
+    if let Some(Override { weight, drained, by_uid, at }) = &backend.set_by_command {
+        if let Some(weight) = weight {
+            let _ =
+                writeln!(out, "  ! {name}: weight {weight} set by uid {by_uid} at {at}; the file says {file_weight}");
+        }
+        if *drained {
+            let _ = writeln!(out, "  ! {name}: drained by uid {by_uid} at {at}");
+        }
+    }
+    if let Some(reason) = backend.reason.as_ref().filter(|_| backend.set_by_command.is_none()) {
+        let _ = writeln!(out, "  ! {name}: {reason}");
+    }
+    out
+}
+
+pub(super) fn changed(changed: &Changed) -> String {
+    let Changed { service, generation, seconds, .. } = changed;
+    let mut out = format!("{service}: generation {generation}, in force after {:.1} ms\n", seconds * 1000.0);
+    let mut rows = table(&["backend", "state", "weight", "effective", "share before", "share after"], 2);
+    for backend in &changed.backends {
+        rows.add_row(vec![
+            backend.name.to_string(),
+            backend.state.as_str().to_owned(),
+            backend.weight.to_string(),
+            backend.effective_weight.to_string(),
+            percent(backend.before),
+            percent(backend.after),
+        ]);
+    }
+    out += &text(&rows);
+    for warning in &changed.warnings {
+        let _ = writeln!(out, "  ! {warning}");
+    }
+    out
+}
+
+pub(super) fn explanation(explanation: &Explanation) -> String {
+    let flow = &explanation.flow;
+    let mut out = format!("{} {} to {}: {}", flow.protocol, flow.source, flow.destination, explanation.verdict);
+    if let Some(route) = &explanation.route {
+        let _ = write!(out, " to {}/{}", route.service, route.backend);
+    }
+    if let Some(reason) = &explanation.reason {
+        let _ = write!(out, " ({reason})");
+    }
+    out += "\n";
+    for step in &explanation.steps {
+        let _ = writeln!(out, "  {step}");
+    }
+    out
+}
+
+pub(super) fn reloaded(reloaded: &Reloaded) -> String {
+    let names = |names: &[crate::model::ServiceName]| match names {
+        [] => "none".to_owned(),
+        names => names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+    };
+    let mut out = format!("generation {}, in force after {:.1} ms\n", reloaded.generation, reloaded.seconds * 1000.0);
+    let _ = writeln!(out, "  added:   {}", names(&reloaded.added));
+    let _ = writeln!(out, "  removed: {}", names(&reloaded.removed));
+    let _ = writeln!(out, "  changed: {}", names(&reloaded.changed));
+    for id in &reloaded.overrides_ended {
+        let _ = writeln!(
+            out,
+            "  ! {id}: what a command had set ended, because the file is newer; the file's weight is in force"
+        );
+    }
+    out
+}
+
+pub(super) fn detached(detached: &Detached) -> String {
+    let mut out = String::new();
+    for removed in &detached.removed {
+        let _ = writeln!(out, "removed: {removed}");
+    }
+    for kept in &detached.kept {
+        let _ = writeln!(out, "kept:    {kept}");
+    }
+    if out.is_empty() {
+        out += "nothing was there to be removed\n";
+    }
+    out
+}
+
+pub(super) fn valid(file: &Path, config: &Config) -> String {
+    let backends: usize = config.services.iter().map(|service| service.backends.len()).sum();
+    let services = config.services.len();
+    format!("{}: nothing wrong ({services} services, {backends} backends)\n", file.display())
+}

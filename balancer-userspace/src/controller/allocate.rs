@@ -1,0 +1,92 @@
+//! Which place in the kernel's maps belongs to whom.
+
+use std::collections::BTreeSet;
+
+use balancer_common::slot::BackendIndex;
+
+use crate::model::{Backend, ForwardMode, Node, Service};
+use crate::state::Allocations;
+
+/// Free places, lowest first.
+#[derive(Debug, Clone)]
+pub(super) struct Pool {
+    used: BTreeSet<u32>,
+    /// The lowest place that may be free.
+    from: u32,
+    end: u32,
+}
+
+impl Pool {
+    /// Places `first..end`, of which `used` are taken.
+    pub(super) fn new(first: u32, end: u32, used: impl IntoIterator<Item = u32>) -> Self {
+        Self { used: used.into_iter().collect(), from: first, end }
+    }
+
+    pub(super) fn take(&mut self) -> Option<u32> {
+        let place = (self.from..self.end).find(|place| !self.used.contains(place))?;
+        self.used.insert(place);
+        self.from = place + 1;
+        Some(place)
+    }
+
+    pub(super) fn give_back(&mut self, place: u32) {
+        self.used.remove(&place);
+        self.from = self.from.min(place);
+    }
+
+    /// The highest place in use.
+    pub(super) fn highest(&self) -> u32 {
+        self.used.last().copied().unwrap_or(0)
+    }
+
+    pub(super) fn in_use(&self) -> usize {
+        self.used.len()
+    }
+}
+
+/// Places of backends and of tables.
+#[derive(Debug, Clone)]
+pub(super) struct Pools {
+    pub(super) backends: Pool,
+    pub(super) tables: Pool,
+}
+
+impl Pools {
+    pub(super) fn new(limits: &crate::model::Limits, taken: &Allocations) -> Self {
+        Self {
+            // 0 is no backend, and the last table's place is kept free for waiting out readers.
+            backends: Pool::new(1, limits.backends + 1, taken.backends.values().map(|a| u32::from(a.index))),
+            tables: Pool::new(0, limits.services * 2 - 1, taken.tables.values().copied()),
+        }
+    }
+}
+
+/// What makes a backend another one to the kernel: its entry is then written to a new place, so that no packet sees half
+/// of the old and half of the new.
+pub(super) fn identity(service: &Service, backend: &Backend, node: &Node) -> String {
+    let Backend { address, port, .. } = backend;
+    match service.forward {
+        ForwardMode::L2 => format!("l2 {address}"),
+        ForwardMode::Nat => format!("nat {address} {port}"),
+        ForwardMode::Ipip if address.is_ipv4() => format!("ipip {address} {}", node.encap_source_v4),
+        ForwardMode::Ipip => format!("ipip {address} {}", node.encap_source_v6),
+    }
+}
+
+/// An index out of the pool of backends.
+pub(super) fn index(place: u32) -> BackendIndex {
+    BackendIndex::try_from(place).unwrap_or(BackendIndex::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_given_lowest_first_and_given_again() {
+        let mut pool = Pool::new(1, 4, [2]);
+        assert_eq!([pool.take(), pool.take(), pool.take()], [Some(1), Some(3), None]);
+        pool.give_back(2);
+        assert_eq!((pool.take(), pool.highest(), pool.in_use()), (Some(2), 3, 3));
+    }
+}

@@ -1,0 +1,65 @@
+//! The program on the interfaces of the config, also after one went and came back.
+
+use super::running::Running;
+use crate::dataplane::AttachError;
+use crate::model::XdpMode;
+
+impl Running {
+    /// Attaches to every interface of the config that has no program yet. An error names the first that can't be.
+    pub(super) fn attach_interfaces(&mut self) -> Result<(), String> {
+        for interface in self.config.interfaces.clone() {
+            if matches!(self.interfaces.get(&interface.name), Some(Ok(mode)) if fits(interface.mode, mode.mode())) {
+                continue;
+            }
+            let mode = self.plane.attach(&interface.name, interface.mode).map_err(|error| error.to_string())?;
+            log::info!("attached to {} ({})", interface.name, mode.as_str());
+            self.interfaces.insert(interface.name, Ok(mode));
+        }
+        Ok(())
+    }
+
+    /// Takes the program off interfaces that are in the config no more, also those of an earlier controller.
+    pub(super) fn detach_unwanted(&mut self) {
+        let wanted: Vec<&str> = self.config.interfaces.iter().map(|interface| interface.name.as_str()).collect();
+        for (name, _) in self.plane.linked_interfaces() {
+            if !wanted.contains(&name.as_str()) {
+                self.plane.detach_interface(&name);
+                log::info!("detached from {name}");
+            }
+        }
+        self.interfaces.retain(|name, _| wanted.contains(&name.as_str()));
+    }
+
+    /// An interface went: the kernel took the program off with it.
+    pub(super) fn lose_interface(&mut self, name: &str) {
+        if let Some(state) = self.interfaces.get_mut(name) {
+            log::error!("interface {name} is gone: its packets are not balanced until it is back");
+            *state = Err(format!("interface {name} is gone; the program is attached again when it is back"));
+        }
+    }
+
+    /// An interface appeared, perhaps one that had gone.
+    pub(super) fn regain_interface(&mut self, name: &str) {
+        let Some(Err(_)) = self.interfaces.get(name) else { return };
+        let Some(wanted) = self.config.interfaces.iter().find(|interface| interface.name == name).map(|i| i.mode)
+        else {
+            return;
+        };
+        let state = match self.plane.attach(name, wanted) {
+            Ok(mode) => {
+                log::info!("interface {name} is back, attached ({})", mode.as_str());
+                Ok(mode)
+            }
+            Err(error @ AttachError::NoInterface(_)) => Err(error.to_string()),
+            Err(error) => {
+                log::error!("{error}");
+                Err(error.to_string())
+            }
+        };
+        self.interfaces.insert(name.to_owned(), state);
+    }
+}
+
+fn fits(wanted: XdpMode, attached: XdpMode) -> bool {
+    wanted == XdpMode::Auto || wanted == attached
+}

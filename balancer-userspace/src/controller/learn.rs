@@ -1,0 +1,146 @@
+//! What health checks, routes and neighbours say, taken into what runs.
+
+use std::collections::{BTreeSet, HashSet};
+use std::net::{IpAddr, SocketAddr};
+
+use balancer_common::layout::BackendEntry;
+
+use super::handle::Refusal;
+use super::running::{Running, id, wanted};
+use crate::dataplane::Image;
+use crate::health::{Health, Report, Target};
+use crate::model::{Backend, BackendId, CheckKind, Service, ServiceName};
+use crate::neighbor::{Event, NextHop, Reachability, Wanted};
+use crate::state::Healths;
+
+impl Running {
+    fn pairs(&self) -> impl Iterator<Item = (&Service, &Backend)> {
+        self.config.services.iter().flat_map(|service| service.backends.iter().map(move |backend| (service, backend)))
+    }
+
+    /// Every address that packets are to be sent to.
+    pub(super) fn wanted(&self) -> HashSet<Wanted> {
+        self.pairs().map(|(service, backend)| wanted(service, backend)).collect()
+    }
+
+    /// What is to be checked, with the health known so far.
+    pub(super) fn targets(&self) -> Vec<(Target, Health)> {
+        let checked = self.pairs().filter(|(service, _)| service.health.kind != CheckKind::None);
+        let target = |(service, backend): (&Service, &Backend)| {
+            let id = id(service, backend);
+            let address = SocketAddr::new(backend.address, service.health.port.unwrap_or(backend.port));
+            let health = self.checked.get(&id).map_or(Health::Unknown, |checked| checked.health);
+            (Target { id, address, check: service.health.clone() }, health)
+        };
+        checked.map(target).collect()
+    }
+
+    /// Names in `dirty` the service whose tables the report changes.
+    pub(super) fn note_report(&mut self, report: Report, dirty: &mut BTreeSet<ServiceName>) {
+        let Report { id, health, changed, took, failures, error } = report;
+        let known = self.service(&id.service).is_some_and(|s| s.backends.iter().any(|b| b.name == id.backend));
+        if !known {
+            return;
+        }
+        if changed {
+            match (&health, &error) {
+                (Health::Up, _) => log::info!("{id} is up"),
+                (_, Some(error)) => log::warn!("{id} is down: {error}"),
+                (_, None) => log::warn!("{id} is down"),
+            }
+        }
+        let checked = self.checked.entry(id.clone()).or_default();
+        if checked.health != health {
+            dirty.insert(id.service);
+        }
+        checked.health = health;
+        checked.took = Some(took);
+        checked.failures = failures;
+        checked.error = error;
+    }
+
+    pub(super) fn note_event(&mut self, event: Event, dirty: &mut BTreeSet<ServiceName>) {
+        match event {
+            Event::Link(link) if !link.present => self.lose_interface(&link.name),
+            Event::Link(link) => self.regain_interface(&link.name),
+            Event::Reachability(changes) => {
+                let mut touched = HashSet::new();
+                for (wanted, reachability) in changes {
+                    // Before the first answer an adopted next hop is as good as any.
+                    if reachability != Reachability::Pending && self.reachable.get(&wanted) != Some(&reachability) {
+                        touched.insert(wanted);
+                        self.reachable.insert(wanted, reachability);
+                    }
+                }
+                let touches = |(service, backend): &(&Service, &Backend)| touched.contains(&wanted(service, backend));
+                let services: Vec<ServiceName> = self.pairs().filter(touches).map(|(s, _)| s.name.clone()).collect();
+                dirty.extend(services);
+            }
+        }
+    }
+
+    /// Until the kernel is asked anew, backends are reached as the earlier controller reached them.
+    pub(super) fn keep_next_hops(&mut self, image: &Image) {
+        let mut kept = Vec::new();
+        for (service, backend) in self.pairs() {
+            let allocated = self.allocations.backends.get(&id(service, backend));
+            if let Some(entry) = allocated.and_then(|allocated| image.backends.get(&allocated.index)) {
+                kept.push((wanted(service, backend), Reachability::Resolved(next_hop(entry, backend.address))));
+            }
+        }
+        self.reachable.extend(kept);
+    }
+
+    /// Whether every backend was probed and looked up at least once.
+    pub(super) fn knows_enough(&self) -> bool {
+        self.pairs().all(|(service, backend)| {
+            let probed = service.health.kind == CheckKind::None
+                || self.checked.get(&id(service, backend)).is_some_and(|checked| checked.took.is_some());
+            // The first answer is often that the neighbour is still being resolved.
+            let looked_up = !matches!(
+                self.reachable.get(&wanted(service, backend)),
+                None | Some(Reachability::Pending | Reachability::NoNeighbor { .. })
+            );
+            probed && looked_up
+        })
+    }
+
+    pub(super) fn save_healths(&self) {
+        let known = |(id, checked): (&BackendId, &super::running::Checked)| (id.clone(), checked.health);
+        let healths: Healths = self.checked.iter().map(known).collect();
+        if let Err(error) = self.state.save_healths(&healths) {
+            log::warn!("{error:#}");
+        }
+    }
+
+    /// Whether the last write to the kernel failed.
+    pub(super) fn out_of_step(&self) -> bool {
+        self.unsynced.is_some()
+    }
+
+    pub(super) fn ready(&self) -> Result<(), Refusal> {
+        if self.out_of_step() {
+            return Err(Refusal::Failed(
+                "the last write to the kernel failed; it is tried again each second".to_owned(),
+            ));
+        }
+        let detached: Vec<&str> =
+            self.interfaces.iter().filter(|(_, state)| state.is_err()).map(|(name, _)| name.as_str()).collect();
+        if detached.is_empty() {
+            return Ok(());
+        }
+        Err(Refusal::Failed(format!("not attached to {}", detached.join(", "))))
+    }
+}
+
+fn next_hop(entry: &BackendEntry, address: IpAddr) -> NextHop {
+    let interface = nix::net::if_::if_indextoname(entry.ifindex);
+    NextHop {
+        ifindex: entry.ifindex,
+        interface: interface.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+        source_mac: entry.source_mac,
+        mac: entry.mac,
+        mtu: u32::from(entry.mtu),
+        via: address,
+    }
+}

@@ -1,0 +1,176 @@
+//! What runs, for status and metrics.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use anyhow::Result;
+use balancer_common::verdict::Reason;
+
+use super::running::{Programmed, Running, id};
+use crate::control::api::{BackendState, BackendStatus, InterfaceStatus, Override, ServiceStatus, Shares, Status};
+use crate::controller::handle::Refusal;
+use crate::dataplane::{Attached, Counters, TableCounts};
+use crate::metrics::{ServiceSample, Snapshot};
+use crate::model::{Service, ServiceName};
+use crate::plan::share;
+
+impl Running {
+    pub(super) fn status(&self, only: Option<&ServiceName>) -> Result<Status, Refusal> {
+        if let Some(name) = only
+            && self.service(name).is_none()
+        {
+            return Err(Refusal::NotFound(format!("there is no service {name}; `balancer status` lists them")));
+        }
+        let failed = |error: anyhow::Error| Refusal::Failed(format!("{error:#}"));
+        Ok(Status {
+            node: self.config.node.name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            generation: self.generation,
+            config_file: self.path.display().to_string(),
+            config_applied_at: humantime::format_rfc3339_seconds(self.applied_at).to_string(),
+            config_refused: self.refused.clone(),
+            interfaces: self.interface_statuses(),
+            services: self.services(only).map_err(failed)?,
+            dropped: self.drops().map_err(failed)?.into_iter().filter(|(_, n)| *n > 0).map(owned).collect(),
+        })
+    }
+
+    pub(super) fn snapshot(&self) -> Result<Snapshot> {
+        let limits = &self.config.limits;
+        let backends = (self.pools.backends.in_use() as u64, u64::from(limits.backends));
+        Ok(Snapshot {
+            services: self.services(None)?.iter().map(ServiceSample::from).collect(),
+            dropped: self.drops()?,
+            maps: BTreeMap::from([
+                ("services", (self.plane.service_entries() as u64, u64::from(limits.services) * 2)),
+                ("tables", (self.pools.tables.in_use() as u64, u64::from(limits.services) * 2 - 1)),
+                ("backends", backends),
+            ]),
+            config_applies: self.applies.clone(),
+            config_last_apply_timestamp_seconds: self
+                .applied_at
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .map_or(0.0, |since| since.as_secs_f64()),
+            generation: self.generation,
+            interfaces: self
+                .interfaces
+                .iter()
+                .map(|(name, state)| (name.clone(), state.as_ref().ok().map(|mode| mode.as_str())))
+                .collect(),
+        })
+    }
+
+    fn drops(&self) -> Result<BTreeMap<&'static str, u64>> {
+        Ok(Reason::ALL.iter().map(|reason| reason.label()).zip(self.plane.drops()?).collect())
+    }
+
+    fn interface_statuses(&self) -> Vec<InterfaceStatus> {
+        let status = |interface: &crate::model::Interface| {
+            let state = self.interfaces.get(&interface.name);
+            InterfaceStatus {
+                name: interface.name.clone(),
+                wanted: interface.mode,
+                attached: state.and_then(|state| state.as_ref().ok()).map(|mode: &Attached| mode.mode()),
+                problem: state.and_then(|state| state.as_ref().err()).cloned(),
+            }
+        };
+        self.config.interfaces.iter().map(status).collect()
+    }
+
+    fn services(&self, only: Option<&ServiceName>) -> Result<Vec<ServiceStatus>> {
+        let counters = self.counters()?;
+        let services = self.config.services.iter().filter(|service| only.is_none_or(|name| *name == service.name));
+        Ok(services.map(|service| self.service_status(service, &counters)).collect())
+    }
+
+    fn service_status(&self, service: &Service, counters: &[Counters]) -> ServiceStatus {
+        let programmed = self.programmed.get(&service.name);
+        let kernel = programmed.and_then(|p| match self.plane.read_table(p.place, p.plan.table_size.get()) {
+            Ok(counts) => Some(counts),
+            Err(error) => {
+                log::error!("reading the table of {} back: {error:#}", service.name);
+                None
+            }
+        });
+        let layers = self.layers(service, programmed, kernel.as_ref(), counters);
+        let backends = service.backends.iter().zip(layers).map(|(backend, share)| {
+            let id = id(service, backend);
+            let effective = self.effective(service, backend);
+            let checked = self.checked.get(&id);
+            let set = self.overrides.get(&id);
+            let allocated = self.allocations.backends.get(&id);
+            let sent = allocated.map_or(Counters::default(), |allocated| {
+                allocated.base + counters.get(usize::from(allocated.index)).copied().unwrap_or_default()
+            });
+            let failure = checked.and_then(|checked| checked.error.clone());
+            let reason = match effective.state {
+                BackendState::Down | BackendState::Unknown => failure.or(effective.reason),
+                _ => effective.reason,
+            };
+            BackendStatus {
+                name: backend.name.clone(),
+                address: backend.address,
+                port: backend.port,
+                weight: self.weight(service, backend).get(),
+                file_weight: backend.weight.get(),
+                set_by_command: set.map(|set| Override {
+                    weight: set.weight,
+                    drained: set.drained,
+                    by_uid: set.by_uid,
+                    at: set.at.clone(),
+                }),
+                effective_weight: effective.weight.get(),
+                state: effective.state,
+                reason,
+                share,
+                packets: sent.packets,
+                bytes: sent.bytes,
+                new_flows: sent.new_flows,
+                check_seconds: checked.and_then(|checked| checked.took).map(|took| took.as_secs_f64()),
+                check_failures: checked.map_or(0, |checked| checked.failures),
+            }
+        });
+        ServiceStatus {
+            name: service.name.clone(),
+            protocol: service.protocol,
+            address: service.address,
+            port: service.port,
+            forward: service.forward,
+            affinity: service.affinity,
+            table_size: service.table_size.get(),
+            open_slots: kernel.as_ref().map_or(0, |counts| counts.open),
+            backends: backends.collect(),
+        }
+    }
+
+    /// The shares of each backend, in the order of the model.
+    fn layers(
+        &self,
+        service: &Service,
+        programmed: Option<&Programmed>,
+        kernel: Option<&TableCounts>,
+        counters: &[Counters],
+    ) -> Vec<Shares> {
+        let weights: Vec<u64> = service.backends.iter().map(|b| u64::from(self.weight(service, b).get())).collect();
+        let effective: Vec<u64> =
+            service.backends.iter().map(|b| u64::from(self.effective(service, b).weight.get())).collect();
+        let index = |backend| self.allocations.backends.get(&id(service, backend)).map_or(0, |a| a.index);
+        let indices: Vec<u16> = service.backends.iter().map(index).collect();
+        let observed = programmed.map(|p| self.observer.since(&p.changed, counters, &indices)).unwrap_or_default();
+        let sum = |values: &[u64]| values.iter().sum::<u64>();
+        let (all_weights, all_effective, all_observed) = (sum(&weights), sum(&effective), sum(&observed));
+        (0..service.backends.len())
+            .map(|i| Shares {
+                config: share(weights[i], all_weights),
+                effective: share(effective[i], all_effective),
+                planned: programmed.and_then(|p| p.counts.share(indices[i])),
+                kernel: kernel.and_then(|counts| counts.share(indices[i])),
+                observed: observed.get(i).and_then(|flows| share(*flows, all_observed)),
+            })
+            .collect()
+    }
+}
+
+fn owned((reason, count): (&'static str, u64)) -> (String, u64) {
+    (reason.to_owned(), count)
+}

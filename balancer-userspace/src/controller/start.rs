@@ -1,0 +1,185 @@
+//! From a config file to a running controller: take the locks, load over what is pinned, learn enough about backends to
+//! write the first tables, attach, serve.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result};
+use aya_log::EbpfLogger;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
+
+use super::allocate::Pools;
+use super::handle::Handle;
+use super::running::{Checked, Running};
+use super::{Controller, watch as file_watch};
+use crate::dataplane::{DataPlane, Lock, Pins};
+use crate::health::{Health, Monitor};
+use crate::model::{Config, DatapathLog};
+use crate::neighbor::Resolver;
+use crate::state::{Allocations, StateDir};
+use crate::{control, http, spec};
+
+/// How long a cold start waits, at most, for first probes and next hops before it writes the first tables.
+const LEARN: Duration = Duration::from_secs(3);
+
+/// The tasks that answer others.
+pub(super) struct Servers {
+    stop: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+    _lock: Lock,
+    control_socket: std::path::PathBuf,
+}
+
+impl Servers {
+    pub(super) async fn stop(self) {
+        let _ = self.stop.send(true);
+        for task in self.tasks {
+            let _ = tokio::time::timeout(Duration::from_secs(1), task).await;
+        }
+        let _ = std::fs::remove_file(self.control_socket);
+    }
+}
+
+pub(super) async fn start(path: &Path, handle: Handle) -> Result<(Controller, Servers)> {
+    let config = spec::load(path)?.config;
+    let state = StateDir::create(&config.node.state_dir)?;
+    let pins = Pins::create(&config.node.pin_dir)?;
+    let lock = Lock::take(&config.node.state_dir, &config.node.pin_dir)?;
+    let control_listener = control::server::bind(&config.node.control_socket)?;
+    let http_listener = match config.node.http_listen {
+        Some(address) => Some(TcpListener::bind(address).await.with_context(|| {
+            format!("listening on `node.http_listen` = {address}; is another controller or exporter there?")
+        })?),
+        None => None,
+    };
+    let (plane, logger) = DataPlane::load(pins, config.limits, config.node.datapath_log)?;
+    follow_log(logger, config.node.datapath_log)?;
+
+    let mut running = adopt(path, config, state, plane)?;
+    let ended = running.end_overrides();
+    if !ended.is_empty() {
+        running.state.save_overrides(&running.overrides)?;
+    }
+    let (report_sender, reports) = mpsc::channel(1024);
+    let (event_sender, events) = mpsc::channel(1024);
+    let resolver = Resolver::start(event_sender)?;
+    let file = running.config.node.watch_config.then(|| file_watch::FileWatcher::new(path)).transpose()?;
+    let monitor = Monitor::new(report_sender);
+    let mut controller = Controller { running, monitor, reports, resolver, events, file, detached: false };
+    controller.follow_config();
+    if !controller.running.plane.adopted() {
+        controller.learn().await;
+    }
+    let all = controller.running.all_services();
+    controller.running.reconcile(all)?;
+    controller.running.attach_interfaces().map_err(anyhow::Error::msg)?;
+    controller.running.detach_unwanted();
+    *controller.running.applies.entry("ok").or_default() += 1;
+    log::info!("generation {} is in force", controller.running.generation);
+
+    let (stop, stopped) = watch::channel(false);
+    let shutdown = |mut stopped: watch::Receiver<bool>| async move {
+        let _ = stopped.wait_for(|stop| *stop).await;
+    };
+    let mut tasks =
+        vec![tokio::spawn(control::server::serve(control_listener, handle.clone(), shutdown(stopped.clone())))];
+    if let Some(listener) = http_listener {
+        tasks.push(tokio::spawn(http::serve(listener, handle, shutdown(stopped))));
+    }
+    let control_socket = controller.running.config.node.control_socket.clone();
+    Ok((controller, Servers { stop, tasks, _lock: lock, control_socket }))
+}
+
+/// Takes over what an earlier controller left in the kernel and on disk, as far as both belong together.
+fn adopt(path: &Path, config: Config, state: StateDir, mut plane: DataPlane) -> Result<Running> {
+    let (image, tables) = plane.read_back()?;
+    let mut allocations = state.allocations()?;
+    if allocations.instance != plane.instance() {
+        allocations = Allocations { instance: plane.instance(), ..Allocations::default() };
+    }
+    if plane.adopted() {
+        log::info!(
+            "took over {} services and {} backends from an earlier controller",
+            allocations.tables.len(),
+            image.backends.len()
+        );
+    }
+    let healths = state.healths()?;
+    let mut checked = HashMap::new();
+    for (id, allocated) in &allocations.backends {
+        // Who owned slots was up; that is better than not knowing.
+        let owned = || tables.values().any(|table| table.owned.contains_key(&allocated.index));
+        let health = match healths.get(id) {
+            Some(health) if plane.adopted() => *health,
+            _ if owned() => Health::Up,
+            _ => Health::Unknown,
+        };
+        checked.insert(id.clone(), Checked { health, ..Checked::default() });
+    }
+    let mut running = Running {
+        path: path.to_owned(),
+        pools: Pools::new(&config.limits, &allocations),
+        overrides: state.overrides()?,
+        generation: state.generation()?,
+        config,
+        state,
+        allocations,
+        checked,
+        reachable: HashMap::new(),
+        plane,
+        programmed: BTreeMap::new(),
+        addresses: BTreeMap::new(),
+        unsynced: None,
+        observer: super::observer::Observer::default(),
+        interfaces: BTreeMap::new(),
+        applies: BTreeMap::from([("ok", 0), ("refused", 0), ("failed", 0)]),
+        applied_at: SystemTime::now(),
+        refused: None,
+    };
+    running.keep_next_hops(&image);
+    running.unsynced = Some((image, tables));
+    Ok(running)
+}
+
+impl Controller {
+    /// Waits until every backend was probed and looked up once, or long enough.
+    async fn learn(&mut self) {
+        let deadline = Instant::now() + LEARN;
+        let mut ignored = std::collections::BTreeSet::new();
+        while !self.running.knows_enough() {
+            let step = async {
+                tokio::select! {
+                    Some(report) = self.reports.recv() => self.running.note_report(report, &mut ignored),
+                    Some(event) = self.events.recv() => self.running.note_event(event, &mut ignored),
+                }
+            };
+            if timeout_at(deadline, step).await.is_err() {
+                log::warn!("not every backend was probed within {LEARN:?}; the others join when they answer");
+                return;
+            }
+        }
+    }
+}
+
+/// Brings the program's messages to the log.
+fn follow_log(logger: EbpfLogger<&'static dyn log::Log>, level: DatapathLog) -> Result<()> {
+    if level == DatapathLog::Off {
+        return Ok(());
+    }
+    // SAFETY: the logger owns the descriptor, which therefore lives as long as the registration.
+    let mut logger = unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) }
+        .map_err(|error| anyhow::anyhow!("following the program's log: {error:?}"))?;
+    tokio::spawn(async move {
+        while let Ok(mut ready) = logger.readable_mut().await {
+            ready.get_inner_mut().flush();
+            ready.clear_ready();
+        }
+    });
+    Ok(())
+}

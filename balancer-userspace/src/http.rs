@@ -1,0 +1,67 @@
+//! What others read over TCP: metrics, and the health of the balancer itself.
+
+use std::future::Future;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+
+use crate::controller::handle::{Handle, Refusal};
+use crate::metrics;
+
+/// How long the controller may take to show that it is alive.
+const ALIVE: Duration = Duration::from_secs(1);
+const SCRAPE: Duration = Duration::from_secs(30);
+
+/// Answers requests until `shutdown` ends.
+pub async fn serve(listener: TcpListener, handle: Handle, shutdown: impl Future<Output = ()> + Send + 'static) {
+    let app = Router::new()
+        .route("/metrics", get(scrape))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .fallback(|| async { (StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n") })
+        .with_state(handle);
+    if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(shutdown).await {
+        log::error!("the HTTP listener failed: {error}");
+    }
+}
+
+async fn scrape(State(handle): State<Handle>) -> Response {
+    let snapshot = match timeout(SCRAPE, handle.metrics()).await {
+        Ok(Ok(snapshot)) => snapshot,
+        Ok(Err(refusal)) => return unavailable(&refusal.to_string()),
+        Err(_) => return unavailable("the controller is busy"),
+    };
+    // Hundreds of thousands of lines are not for the thread that serves others.
+    match tokio::task::spawn_blocking(move || metrics::encode(&snapshot)).await {
+        Ok(Ok(text)) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response(),
+        Ok(Err(error)) => unavailable(&error.to_string()),
+        Err(error) => unavailable(&error.to_string()),
+    }
+}
+
+async fn healthz(State(handle): State<Handle>) -> Response {
+    // Any answer, also that it is not ready, shows that the controller lives.
+    match timeout(ALIVE, handle.ready()).await {
+        Ok(Ok(()) | Err(Refusal::Failed(_) | Refusal::Invalid(_) | Refusal::NotFound(_))) => "ok\n".into_response(),
+        Ok(Err(Refusal::Stopping)) => unavailable("stopping"),
+        Err(_) => unavailable("the controller does not answer"),
+    }
+}
+
+async fn readyz(State(handle): State<Handle>) -> Response {
+    match timeout(ALIVE, handle.ready()).await {
+        Ok(Ok(())) => "ok\n".into_response(),
+        Ok(Err(refusal)) => unavailable(&refusal.to_string()),
+        Err(_) => unavailable("the controller does not answer"),
+    }
+}
+
+fn unavailable(reason: &str) -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response()
+}

@@ -1,0 +1,126 @@
+//! `[node]`, `[limits]` and `[[interface]]`.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use super::diagnostic::{Kind, Span};
+use super::reader::Section;
+use crate::model::{DatapathLog, Interface, Limits, Node, TableSize, XdpMode};
+
+pub(super) const NODE_KEYS: &[&str] = &[
+    "name",
+    "state_dir",
+    "pin_dir",
+    "control_socket",
+    "http_listen",
+    "seed",
+    "watch_config",
+    "encap_source_v4",
+    "encap_source_v6",
+    "datapath_log",
+];
+pub(super) const LIMIT_KEYS: &[&str] = &["services", "backends", "table_size"];
+pub(super) const INTERFACE_KEYS: &[&str] = &["name", "mode"];
+
+/// The longest name an interface can have (IFNAMSIZ less the final zero).
+const LONGEST_INTERFACE: usize = 15;
+
+const LEVELS: &[(&str, DatapathLog)] = &[
+    ("off", DatapathLog::Off),
+    ("error", DatapathLog::Error),
+    ("warn", DatapathLog::Warn),
+    ("info", DatapathLog::Info),
+    ("debug", DatapathLog::Debug),
+];
+const MODES: &[(&str, XdpMode)] =
+    &[("auto", XdpMode::Auto), ("native", XdpMode::Native), ("generic", XdpMode::Generic)];
+
+pub(super) fn node(root: &Section<'_>) -> Node {
+    let section = root.section("node", "node", NODE_KEYS);
+    let section = section.as_ref();
+    let path =
+        |key, default: &str| PathBuf::from(section.and_then(|node| node.text(key)).map_or(default, |text| text.value));
+    let listen = section.and_then(|node| {
+        let text = node.text("http_listen")?;
+        if matches!(text.value, "" | "off") {
+            return Some(None);
+        }
+        Some(node.parsed("http_listen", "write \"127.0.0.1:9405\", \"[::]:9405\", or \"off\"").map(|a| a.value))
+    });
+    Node {
+        name: section.and_then(|node| node.text("name")).map_or_else(host_name, |text| text.value.to_owned()),
+        state_dir: path("state_dir", "/var/lib/balancer"),
+        pin_dir: path("pin_dir", "/sys/fs/bpf/balancer"),
+        control_socket: path("control_socket", "/run/balancer/control.sock"),
+        http_listen: listen.unwrap_or_else(|| Some(([127, 0, 0, 1], 9405).into())),
+        seed: section.and_then(|node| node.seed("seed")).unwrap_or(0),
+        watch_config: section.and_then(|node| node.boolean("watch_config")).unwrap_or(false),
+        encap_source_v4: section
+            .and_then(|node| node.parsed("encap_source_v4", "write an IPv4 prefix, such as \"198.18.0.0/16\""))
+            .map_or_else(default_source_v4, |prefix| prefix.value),
+        encap_source_v6: section
+            .and_then(|node| node.parsed("encap_source_v6", "write an IPv6 prefix, such as \"100::/64\""))
+            .map_or_else(default_source_v6, |prefix| prefix.value),
+        datapath_log: section
+            .and_then(|node| node.choice("datapath_log", LEVELS, &[]))
+            .map_or(DatapathLog::Warn, |level| level.value),
+    }
+}
+
+fn default_source_v4() -> ipnet::Ipv4Net {
+    ipnet::Ipv4Net::new_assert([198, 18, 0, 0].into(), 16)
+}
+
+fn default_source_v6() -> ipnet::Ipv6Net {
+    ipnet::Ipv6Net::new_assert([0x100, 0, 0, 0, 0, 0, 0, 0].into(), 64)
+}
+
+fn host_name() -> String {
+    nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_else(|| "balancer".to_owned())
+}
+
+pub(super) fn limits(root: &Section<'_>) -> Limits {
+    let section = root.section("limits", "limits", LIMIT_KEYS);
+    let limit = |key, default, largest| {
+        section.as_ref().and_then(|limits| limits.number(key, 1..=largest)).map_or(default, |number| number.value)
+    };
+    Limits {
+        services: limit("services", 1024, 65_536),
+        backends: limit("backends", 16_384, 65_535),
+        table_size: limit("table_size", TableSize::MAX, TableSize::MAX),
+    }
+}
+
+pub(super) fn interfaces(root: &Section<'_>) -> Vec<Interface> {
+    let sections = root.sections("interface", "interface", INTERFACE_KEYS);
+    if sections.is_empty() {
+        root.problems.add(
+            Kind::MissingKey,
+            0..0,
+            "there is no [[interface]]",
+            "add one for each interface that packets for services come in on: [[interface]] and name = \"eth0\"",
+        );
+    }
+    let mut seen: HashMap<String, Span> = HashMap::new();
+    sections.iter().filter_map(|section| interface(section, &mut seen)).collect()
+}
+
+fn interface(section: &Section<'_>, seen: &mut HashMap<String, Span>) -> Option<Interface> {
+    let mode = section.choice("mode", MODES, &[]).map_or(XdpMode::Auto, |mode| mode.value);
+    let Some(name) = section.text("name") else {
+        section.missing("name", "\"eth0\"");
+        return None;
+    };
+    let valid = (1..=LONGEST_INTERFACE).contains(&name.value.len())
+        && !name.value.chars().any(|c| c == '/' || c == '%' || c.is_whitespace());
+    if !valid {
+        section.wrong(name.span, format!("{:?} can't be the name of an interface", name.value), "`ip link` lists them");
+        return None;
+    }
+    if let Some(first) = seen.insert(name.value.to_owned(), name.span.clone()) {
+        let message = format!("interface {:?} stands here twice", name.value);
+        let help = format!("remove one; the first is on line {}", section.problems.line(&first));
+        section.problems.add(Kind::Duplicate, name.span, message, help);
+    }
+    Some(Interface { name: name.value.to_owned(), mode })
+}
