@@ -1,3 +1,3 @@
-fn main() {
-    println!("cargo::rustc-env=BALANCER_EBPF_OBJECT=/work/main/target/bpf/bpfel-unknown-none/release/balancer");
+fn main() -> anyhow::Result<()> {
+    xtask::ebpf::embed(xtask::ebpf::BALANCER, "BALANCER_EBPF_OBJECT_PATH")
 }

@@ -1,1 +1,4 @@
+//! Building the eBPF objects: for `cargo xtask`, and for the build scripts that embed them.
 
+pub mod ebpf;
+pub mod toolchain;

@@ -1,1 +1,154 @@
-fn main() {}
+//! `cargo xtask`: everything a developer or an evaluator does, one command each.
+
+mod setup;
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use xtask::ebpf;
+use xtask::toolchain::{Toolchain, linker};
+
+/// Set-up, demo, tests and benchmarks of balancer
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what is missing; what is there is left alone
+    Setup,
+    /// Say which toolchain and linker would build the eBPF programs
+    Doctor,
+    /// Build the eBPF programs and say where they are
+    BuildEbpf,
+    /// Set up, build, and run the real balancer on a virtual network with real clients and servers
+    Demo {
+        /// Print one JSON document instead of tables
+        #[arg(long)]
+        json: bool,
+    },
+    /// Set up, then run every test
+    Test {
+        /// Arguments for `cargo test`, such as the name of a test
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Set up, build, and run the benchmarks
+    Bench {
+        /// Print one JSON document instead of tables
+        #[arg(long)]
+        json: bool,
+    },
+    /// Build the release binary and pack it with config, unit file and documents
+    Dist,
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().task) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<ExitCode> {
+    match task {
+        Task::Setup => setup::everything().map(|()| ExitCode::SUCCESS),
+        Task::Doctor => doctor(),
+        Task::BuildEbpf => {
+            for object in [ebpf::BALANCER, ebpf::TESTS] {
+                println!("{}", ebpf::build(object)?.display());
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Task::Demo { json } => tool("demo", json),
+        Task::Bench { json } => tool("bench", json),
+        Task::Test { args } => {
+            setup::everything()?;
+            test(&args)
+        }
+        Task::Dist => {
+            setup::everything()?;
+            dist()
+        }
+    }
+}
+
+fn doctor() -> Result<ExitCode> {
+    let toolchain = Toolchain::find()?;
+    println!("eBPF toolchain: {} ({})", toolchain.name, toolchain.cargo.join(" "));
+    println!("eBPF linker:    {}", linker()?.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(ebpf::root());
+    command
+}
+
+/// Runs a child that shares the terminal; Ctrl-C reaches both, and the child cleans up.
+fn wait(mut command: Command) -> Result<ExitCode> {
+    setup::ignore_interrupts();
+    let status = command.status().with_context(|| format!("running {command:?}"))?;
+    Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
+}
+
+fn release() -> PathBuf {
+    ebpf::root().join("target/release")
+}
+
+fn build_release(what: &[&str]) -> Result<()> {
+    let status = cargo().args(["build", "--release", "--locked"]).args(what).status().context("running cargo build")?;
+    anyhow::ensure!(status.success(), "the build failed");
+    Ok(())
+}
+
+/// Demo and benchmark are programs of the tests, which know how to make networks.
+fn tool(name: &str, json: bool) -> Result<ExitCode> {
+    setup::everything()?;
+    build_release(&["--package", "balancer-userspace", "--package", "balancer-tests", "--bins"])?;
+    let mut command = Command::new(release().join(name));
+    command.args(json.then_some("--json"));
+    wait(command)
+}
+
+fn test(args: &[String]) -> Result<ExitCode> {
+    build_release(&["--package", "balancer-userspace", "--package", "balancer-tests", "--bins"])?;
+    // End-to-end tests load both processors by themselves; one at a time keeps their timing honest.
+    let mut command = cargo();
+    command.args(["test", "--release", "--locked"]).args(args).env("RUST_TEST_THREADS", "1").env("RUST_BACKTRACE", "0");
+    wait(command)
+}
+
+fn dist() -> Result<ExitCode> {
+    build_release(&["--package", "balancer-userspace"])?;
+    let name = format!("balancer-{}-x86_64-linux", env!("CARGO_PKG_VERSION"));
+    let staging = ebpf::root().join("target/dist").join(&name);
+    let copy = |from: PathBuf, to: &str| -> Result<()> {
+        let target = staging.join(to);
+        std::fs::create_dir_all(target.parent().unwrap_or(&staging))?;
+        std::fs::copy(&from, &target).with_context(|| format!("copying {}", from.display()))?;
+        Ok(())
+    };
+    copy(release().join("balancer"), "balancer")?;
+    for file in ["README.md", "CHANGELOG.md", "LICENSE-MIT", "LICENSE-APACHE", "docs/config.md", "docs/cli.md"] {
+        copy(ebpf::root().join(file), file)?;
+    }
+    for file in ["deploy/balancer.toml", "deploy/balancer.service"] {
+        copy(ebpf::root().join(file), file)?;
+    }
+    let archive = ebpf::root().join(format!("target/dist/{name}.tar.gz"));
+    let mut tar = Command::new("tar");
+    tar.arg("-C").arg(ebpf::root().join("target/dist")).arg("-czf").arg(&archive).arg(&name);
+    let code = wait(tar)?;
+    println!("{}", archive.display());
+    Ok(code)
+}

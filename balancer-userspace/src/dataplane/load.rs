@@ -21,7 +21,7 @@ use super::table::{TableCounts, pin_over};
 use super::{batch, counters};
 use crate::model::{DatapathLog, Limits};
 
-static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("BALANCER_EBPF_OBJECT"));
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("BALANCER_EBPF_OBJECT_PATH"));
 
 /// Why what is pinned can't be taken over.
 #[derive(Debug, thiserror::Error)]

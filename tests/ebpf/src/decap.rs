@@ -1,0 +1,40 @@
+//! What a backend's `ipip` or `sit` device would do: takes the outer header off, all four pairs of families.
+
+use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_PASS};
+use aya_ebpf::macros::xdp;
+use aya_ebpf::programs::XdpContext;
+use balancer_common::frame::Frame;
+use balancer_common::headers::{ETHER_IPV4, ETHER_IPV6, Ethernet, Ipv4, Ipv6, PROTOCOL_IPIP, PROTOCOL_IPV6};
+
+use crate::frame::XdpFrame;
+
+#[xdp(frags)]
+pub fn decap(ctx: XdpContext) -> u32 {
+    strip(&mut XdpFrame(ctx.ctx)).unwrap_or(XDP_ABORTED)
+}
+
+#[inline(always)]
+fn strip(frame: &mut XdpFrame) -> Option<u32> {
+    let mut ethernet = *frame.at::<Ethernet>(0)?;
+    let (outer, inner) = match ethernet.ether_type {
+        ETHER_IPV4 => match frame.at::<Ipv4>(Ethernet::LEN) {
+            Some(ip) if ip.version_ihl == 0x45 => (Ipv4::LEN, ip.protocol),
+            _ => return Some(XDP_PASS),
+        },
+        ETHER_IPV6 => match frame.at::<Ipv6>(Ethernet::LEN) {
+            Some(ip) => (Ipv6::LEN, ip.next_header),
+            None => return Some(XDP_PASS),
+        },
+        _ => return Some(XDP_PASS),
+    };
+    ethernet.ether_type = match inner {
+        PROTOCOL_IPIP => ETHER_IPV4,
+        PROTOCOL_IPV6 => ETHER_IPV6,
+        _ => return Some(XDP_PASS),
+    };
+    if !frame.move_front(outer as i32) {
+        return None;
+    }
+    *frame.at::<Ethernet>(0)? = ethernet;
+    Some(XDP_PASS)
+}

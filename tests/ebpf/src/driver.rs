@@ -1,0 +1,89 @@
+//! Feeds the program under test: BPF_PROG_TEST_RUN does not put a packet back between repeats, so this one does, gives it
+//! the next flow's source address, and tail-calls. Its own cost is the same for every program and is measured alone.
+
+use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_TX};
+use aya_ebpf::macros::{map, xdp};
+use aya_ebpf::maps::{Array, ProgramArray};
+use aya_ebpf::programs::XdpContext;
+use balancer_common::frame::Frame;
+use balancer_common::headers::Header;
+
+use crate::frame::XdpFrame;
+
+/// Room for Ethernet, IPv6 and TCP headers.
+const TEMPLATE: usize = 80;
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Load {
+    /// The first bytes of the packet.
+    pub template: [u8; TEMPLATE],
+    /// Length of the whole packet.
+    pub length: u32,
+    /// Where the low 32 bits of the source address lie.
+    pub source_offset: u32,
+    pub flows: u32,
+    pub stride: u32,
+    /// The flow that is next.
+    pub flow: u32,
+    pub _padding: u32,
+}
+
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+struct Template([u64; TEMPLATE / 8]);
+// SAFETY: packed, integers only.
+unsafe impl Header for Template {}
+
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+struct Word(u32);
+// SAFETY: packed, an integer only.
+unsafe impl Header for Word {}
+
+#[map]
+static LOAD: Array<Load> = Array::with_max_entries(1, 0);
+#[map]
+static UNDER_TEST: ProgramArray = ProgramArray::with_max_entries(1, 0);
+
+#[xdp(frags)]
+pub fn driver(ctx: XdpContext) -> u32 {
+    if next_packet(&mut XdpFrame(ctx.ctx)).is_some() {
+        // SAFETY: a tail call to whatever the benchmark put there.
+        let _ = unsafe { UNDER_TEST.tail_call(&ctx, 0) };
+    }
+    XDP_ABORTED
+}
+
+#[inline(always)]
+fn next_packet(frame: &mut XdpFrame) -> Option<()> {
+    let load = LOAD.get_ptr_mut(0)?;
+    // SAFETY: the benchmark runs on one CPU at a time.
+    let load = unsafe { &mut *load };
+    let (start, end) = frame.bounds();
+    let longer = (end - start) as i32 - load.length as i32;
+    if longer != 0 && !frame.move_front(longer) {
+        return None;
+    }
+    // SAFETY: same size and any bytes are valid; the map's value is aligned to 8.
+    let template = unsafe { &*(&raw const load.template).cast::<[u64; TEMPLATE / 8]>() };
+    let target = frame.at::<Template>(0)?;
+    let words = &raw mut target.0;
+    for (i, word) in template.iter().enumerate() {
+        // SAFETY: within the template that `at` checked.
+        unsafe { words.cast::<u64>().add(i).write_unaligned(*word) };
+    }
+    load.flow += load.stride;
+    if load.flow >= load.flows {
+        load.flow -= load.flows;
+    }
+    let source = frame.at::<Word>((load.source_offset & 63) as usize)?;
+    source.0 = load.flow.to_be() | 0x0a;
+    Some(())
+}
+
+/// The least a program can do.
+#[xdp(frags)]
+pub fn floor_nothing(_ctx: XdpContext) -> u32 {
+    XDP_TX
+}
