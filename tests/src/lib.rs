@@ -1,1 +1,10 @@
+//! What end-to-end tests, demo and benchmark share: real namespaces, servers, clients and controllers.
 
+pub mod binomial;
+pub mod capture;
+pub mod client;
+pub mod controller;
+pub mod lab;
+pub mod netns;
+pub mod programs;
+pub mod server;

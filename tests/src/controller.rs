@@ -1,0 +1,164 @@
+//! The real `balancer` in a namespace.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use balancer::control::api::Status;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+use crate::netns::{Namespace, unique};
+use crate::server::binary;
+
+/// A controller with its config, state and pins; all go with the value.
+pub struct Controller<'a> {
+    namespace: &'a Namespace,
+    directory: TempDir,
+    pin_dir: PathBuf,
+    process: Option<Child>,
+}
+
+impl<'a> Controller<'a> {
+    /// Prepares a controller whose config is `body` after a `[node]` table for this test, and starts it.
+    pub fn start(namespace: &'a Namespace, body: &str) -> Result<Self> {
+        let mut controller = Self::prepare(namespace, body)?;
+        controller.run()?;
+        Ok(controller)
+    }
+
+    pub fn prepare(namespace: &'a Namespace, body: &str) -> Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let pin_dir = PathBuf::from("/sys/fs/bpf").join(unique("pins"));
+        let controller = Self { namespace, directory, pin_dir, process: None };
+        controller.configure(body)?;
+        Ok(controller)
+    }
+
+    /// Writes the config. `{node}` in `body` stands for further lines of the `[node]` table.
+    pub fn configure(&self, body: &str) -> Result<()> {
+        let state = self.directory.path().display();
+        let (node, rest) = body.split_once("{node}").unwrap_or(("", body));
+        let text = format!(
+            "[node]\nname = \"lab\"\nstate_dir = \"{state}/state\"\npin_dir = \"{}\"\n\
+             control_socket = \"{}\"\nhttp_listen = \"127.0.0.1:9405\"\n{node}\n{rest}",
+            self.pin_dir.display(),
+            self.socket().display(),
+        );
+        fs::write(self.config(), text)?;
+        Ok(())
+    }
+
+    pub fn config(&self) -> PathBuf {
+        self.directory.path().join("balancer.toml")
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.directory.path().join("control.sock")
+    }
+
+    pub fn pin_dir(&self) -> &std::path::Path {
+        &self.pin_dir
+    }
+
+    pub fn state_dir(&self) -> PathBuf {
+        self.directory.path().join("state")
+    }
+
+    /// What the controller logged, over all its runs.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+
+    /// Starts the controller and waits until it answers.
+    pub fn run(&mut self) -> Result<()> {
+        let log = fs::File::options().create(true).append(true).open(self.directory.path().join("log"))?;
+        let mut command = self.namespace.command(&binary("balancer")?.display().to_string());
+        command.arg("run").arg("--config").arg(self.config());
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        self.process = Some(command.spawn().context("starting balancer")?);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while self.status().is_err() {
+            if let Some(status) = self.process.as_mut().and_then(|process| process.try_wait().ok().flatten()) {
+                bail!("balancer ended with {status}:\n{}", self.log());
+            }
+            ensure!(Instant::now() < deadline, "balancer does not answer:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    /// Runs a command of the CLI to its end.
+    pub fn cli(&self, args: &[&str]) -> Result<Output> {
+        let mut command = Command::new(binary("balancer")?);
+        Ok(command.arg("--socket").arg(self.socket()).args(args).output()?)
+    }
+
+    /// Runs a command that must be done, and says what it printed.
+    pub fn done(&self, args: &[&str]) -> Result<String> {
+        let output = self.cli(args)?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(output.status.success(), "balancer {args:?}: {}: {said}\n{}", output.status, self.log());
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    pub fn status(&self) -> Result<Status> {
+        Ok(serde_json::from_str(&self.done(&["status", "--json"])?)?)
+    }
+
+    /// Waits until the status is as wanted.
+    pub fn wait_for(&self, what: &str, limit: Duration, wanted: impl Fn(&Status) -> bool) -> Result<Status> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let status = self.status()?;
+            if wanted(&status) {
+                return Ok(status);
+            }
+            ensure!(Instant::now() < deadline, "not within {limit:?}: {what}\n{status:#?}\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Waits until every backend of every service takes flows.
+    pub fn wait_all_up(&self) -> Result<Status> {
+        self.wait_for("all backends up", Duration::from_secs(10), |status| {
+            status.services.iter().flat_map(|s| &s.backends).all(|b| b.share.kernel.is_some_and(|share| share > 0.0))
+        })
+    }
+
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let process = self.process.as_ref().context("not running")?;
+        Ok(kill(Pid::from_raw(process.id() as i32), signal)?)
+    }
+
+    /// Sends a signal that ends the controller, and waits for the end.
+    pub fn end(&mut self, signal: Signal) -> Result<()> {
+        self.signal(signal)?;
+        let mut process = self.process.take().context("not running")?;
+        process.wait()?;
+        Ok(())
+    }
+
+    /// Waits until the controller ended by itself.
+    pub fn ended(&mut self) -> Result<()> {
+        let mut process = self.process.take().context("not running")?;
+        process.wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for Controller<'_> {
+    fn drop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+        if let Ok(program) = binary("balancer") {
+            let detach = ["detach".as_ref(), "--pin-dir".as_ref(), self.pin_dir.as_os_str()];
+            let _ = Command::new(program).arg("--socket").arg(self.socket()).args(detach).output();
+        }
+    }
+}
