@@ -80,23 +80,28 @@ fn check_packet(packet: &SlicedPacket<'_>) -> Result<()> {
     match (&packet.transport, net) {
         (Some(TransportSlice::Tcp(tcp)), NetSlice::Ipv4(ip)) => {
             let wanted = tcp.calc_checksum_ipv4(ip.header().source(), ip.header().destination())?;
-            ensure!(tcp.checksum() == wanted, "TCP checksum");
+            ensure!(same(tcp.checksum(), wanted), "TCP checksum");
         }
         (Some(TransportSlice::Tcp(tcp)), NetSlice::Ipv6(ip)) => {
             let wanted = tcp.calc_checksum_ipv6(ip.header().source(), ip.header().destination())?;
-            ensure!(tcp.checksum() == wanted, "TCP checksum");
+            ensure!(same(tcp.checksum(), wanted), "TCP checksum");
         }
         (Some(TransportSlice::Udp(udp)), NetSlice::Ipv4(ip)) => {
             let wanted = udp.to_header().calc_checksum_ipv4(&ip.header().to_header(), udp.payload())?;
-            ensure!(udp.checksum() == 0 || udp.checksum() == wanted, "UDP checksum");
+            ensure!(udp.checksum() == 0 || same(udp.checksum(), wanted), "UDP checksum");
         }
         (Some(TransportSlice::Udp(udp)), NetSlice::Ipv6(ip)) => {
             let wanted = udp.to_header().calc_checksum_ipv6(&ip.header().to_header(), udp.payload())?;
-            ensure!(udp.checksum() == wanted, "UDP checksum");
+            ensure!(same(udp.checksum(), wanted), "UDP checksum");
         }
         _ => {}
     }
     Ok(())
+}
+
+/// In one's complement 0 and all ones are the same sum.
+fn same(a: u16, b: u16) -> bool {
+    a == b || (a % 0xffff == 0 && b % 0xffff == 0)
 }
 
 /// The packet inside an IP-in-IP packet.

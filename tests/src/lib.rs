@@ -5,6 +5,7 @@ pub mod capture;
 pub mod client;
 pub mod controller;
 pub mod lab;
+pub mod model;
 pub mod netns;
 pub mod programs;
 pub mod server;
