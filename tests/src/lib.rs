@@ -9,3 +9,4 @@ pub mod model;
 pub mod netns;
 pub mod programs;
 pub mod server;
+pub mod web;

@@ -41,7 +41,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 }
 
 fn serve(config: &Path) -> anyhow::Result<ExitCode> {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).format_target(false).init();
+    // What the XDP program says is chosen by `node.datapath_log`, in the kernel.
+    let filter = env_logger::Env::default().default_filter_or("info,balancer_xdp=trace");
+    env_logger::Builder::from_env(filter).format_target(false).init();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(controller::run(config))?;
     Ok(ExitCode::SUCCESS)

@@ -185,9 +185,11 @@ impl Running {
         changes.remove_tables = given.freed_tables.clone();
         changes.remove_tables.extend(tables.into_keys());
         changes.publish = publish;
-        if changes.is_empty() {
+        if changes.is_empty() && !resync {
             return Ok(Vec::new());
         }
+        // What an earlier controller left may be just right.
+        self.generation += u64::from(!changes.is_empty());
         let counts: BTreeMap<u32, TableCounts> =
             changes.publish.iter().map(|(place, table)| (*place, table.counts.clone())).collect();
         if let Err(error) = self.plane.apply(changes) {
@@ -257,7 +259,6 @@ impl Running {
         addresses: BTreeMap<ServiceKey, ServiceEntry>,
         given: Given,
     ) {
-        self.generation += 1;
         if let Err(error) = self.state.save_generation(self.generation) {
             log::warn!("{error:#}");
         }

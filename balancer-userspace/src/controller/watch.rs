@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::timeout;
 
 /// Editors write a file in several steps; they are taken for one.
 const DEBOUNCE: Duration = Duration::from_millis(200);
@@ -26,7 +26,7 @@ impl FileWatcher {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
-        let (sender, changes) = mpsc::channel(1);
+        let (sender, raw) = mpsc::channel(1);
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             let Ok(event) = event else { return };
             let ours = event.paths.iter().any(|path| path.file_name() == Some(&name));
@@ -39,20 +39,28 @@ impl FileWatcher {
         watcher
             .watch(directory, RecursiveMode::NonRecursive)
             .with_context(|| format!("watching {}", directory.display()))?;
+        let (settled, changes) = mpsc::channel(1);
+        tokio::spawn(debounce(raw, settled));
         Ok(Self { changes, _watcher: watcher })
     }
 }
 
-/// Ends after the file changed and was left alone for a moment; never where nothing is watched.
-pub(super) async fn changed(watcher: &mut Option<FileWatcher>) {
-    let Some(watcher) = watcher else { return pending().await };
-    if watcher.changes.recv().await.is_none() {
-        return pending().await;
+/// Passes a change on once the file was left alone for a moment.
+async fn debounce(mut raw: mpsc::Receiver<()>, settled: mpsc::Sender<()>) {
+    while raw.recv().await.is_some() {
+        while let Ok(Some(())) = timeout(DEBOUNCE, raw.recv()).await {}
+        // One that waits to be seen is enough.
+        let _ = settled.try_send(());
     }
-    loop {
-        tokio::select! {
-            more = watcher.changes.recv() => if more.is_none() { return },
-            () = sleep(DEBOUNCE) => return,
-        }
+}
+
+/// Ends after the file changed; never where nothing is watched. May be dropped at any time without losing a change.
+pub(super) async fn changed(watcher: &mut Option<FileWatcher>) {
+    let change = match watcher {
+        Some(watcher) => watcher.changes.recv().await,
+        None => None,
+    };
+    if change.is_none() {
+        pending().await
     }
 }

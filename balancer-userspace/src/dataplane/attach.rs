@@ -8,6 +8,7 @@ use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::xdp::{XdpLink, XdpMode as AyaMode};
 
 use super::load::{DataPlane, xdp};
+use super::syscall;
 use crate::model::XdpMode;
 
 /// How the program sits on an interface: natively in its driver or, slower, generically behind it.
@@ -99,7 +100,10 @@ impl DataPlane {
     }
 
     fn unpin_link(&self, interface: &str, mode: Attached) {
-        let _ = fs::remove_file(self.pins.link(interface, mode.as_str()));
+        let path = self.pins.link(interface, mode.as_str());
+        // A link whose interface went is detached already.
+        let _ = syscall::detach_link(&path);
+        let _ = fs::remove_file(path);
     }
 
     /// Whether a pinned link was there, belongs to the interface as it is now, and carries our program now.

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use balancer_common::layout::BackendCounters;
 use serde::{Deserialize, Serialize};
 
-use super::batch;
+use super::syscall;
 
 /// What one backend was sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,7 +34,7 @@ pub(super) fn read(map: BorrowedFd<'_>, entries: u32) -> Result<Vec<Counters>> {
     let cpus = aya::util::nr_cpus().map_err(|(file, error)| anyhow::anyhow!("{file}: {error}"))?;
     let words = size_of::<BackendCounters>() / size_of::<u64>();
     let mut values = vec![0u64; entries as usize * cpus * words];
-    batch::read_array(map, entries, &mut values).context("reading the counters")?;
+    syscall::read_array(map, entries, &mut values).context("reading the counters")?;
     let sum = |per_cpu: &[u64]| {
         per_cpu
             .chunks_exact(words)

@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::pins::{Lock, Pins};
+use super::syscall;
 use crate::control::api::Detached;
 
 /// Takes the program off every interface and removes all pins below `pin_dir`. With no pins left the kernel frees
@@ -14,6 +15,7 @@ pub fn detach(pin_dir: &Path) -> Result<Detached> {
     let mut removed = Vec::new();
     if let Some(pins) = Pins::existing(pin_dir) {
         for (interface, mode) in pins.linked_interfaces() {
+            let _ = syscall::detach_link(&pins.link(&interface, &mode));
             removed.push(format!("XDP program on {interface} ({mode})"));
         }
         for directory in [pins.links(), pins.tables(), pins.maps()] {

@@ -18,7 +18,7 @@ use balancer_common::verdict::Reason;
 use super::image::{Changes, Image, TableState};
 use super::pins::Pins;
 use super::table::{TableCounts, pin_over};
-use super::{batch, counters};
+use super::{counters, syscall};
 use crate::model::{DatapathLog, Limits};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("BALANCER_EBPF_OBJECT_PATH"));
@@ -151,7 +151,7 @@ impl DataPlane {
         let entries = self.limits.backends + 1;
         let words = size_of::<BackendEntry>() / 8;
         let mut values = vec![0u64; entries as usize * words];
-        batch::read_array(self.backends_fd.as_fd(), entries, &mut values).context("reading the backends back")?;
+        syscall::read_array(self.backends_fd.as_fd(), entries, &mut values).context("reading the backends back")?;
         for (index, value) in values.chunks_exact(words).enumerate().skip(1) {
             if value.iter().any(|word| *word != 0) {
                 let bytes: &[u64; 8] = value.try_into()?;
@@ -163,7 +163,7 @@ impl DataPlane {
         let mut tables = TableState::new();
         for entry in image.services.values().filter(|entry| entry.table_size > 0) {
             let Ok(map) = MapData::from_pin(self.pins.table(entry.table)) else { continue };
-            let published = batch::look_up(self.table_map.fd().as_fd(), entry.table).ok();
+            let published = syscall::look_up(self.table_map.fd().as_fd(), entry.table).ok();
             if published == Some(map.info()?.id()) {
                 tables.insert(entry.table, TableCounts::read(&map, entry.table_size)?);
                 self.tables.insert(entry.table, map);
@@ -175,7 +175,7 @@ impl DataPlane {
     /// Reads one table back from the kernel's memory, after checking that it is the one the program sees.
     pub fn read_table(&self, place: u32, slots: u32) -> Result<TableCounts> {
         let map = self.tables.get(&place).with_context(|| format!("there is no table at {place}"))?;
-        let published = batch::look_up(self.table_map.fd().as_fd(), place).context("reading the map of tables")?;
+        let published = syscall::look_up(self.table_map.fd().as_fd(), place).context("reading the map of tables")?;
         let (ours, place_is) = (map.info()?.id(), published);
         anyhow::ensure!(ours == place_is, "the program sees table {place_is} where {ours} was published");
         TableCounts::read(map, slots)
@@ -214,7 +214,7 @@ impl DataPlane {
             self.set_nat(false)?;
         }
         for place in &changes.remove_tables {
-            batch::delete(self.table_map.fd().as_fd(), *place).ok();
+            syscall::delete(self.table_map.fd().as_fd(), *place).ok();
             self.tables.remove(place);
             let _ = std::fs::remove_file(self.pins.table(*place));
         }
@@ -231,7 +231,7 @@ impl DataPlane {
         }
         let places: Vec<u32> = tables.iter().map(|(place, _)| *place).collect();
         let descriptors: Vec<u32> = tables.iter().map(|(_, t)| t.map.fd().as_fd().as_raw_fd() as u32).collect();
-        batch::update(self.table_map.fd().as_fd(), &places, &descriptors)
+        syscall::update(self.table_map.fd().as_fd(), &places, &descriptors)
             .with_context(|| full("table", "limits.services"))?;
         for (place, table) in tables {
             let map = MapData::from_fd(table.map.fd().as_fd().try_clone_to_owned()?)?;
@@ -243,7 +243,7 @@ impl DataPlane {
     /// Waits until no packet is in the program that was there before. The kernel does so after each change of a map of
     /// maps; the last place is never used.
     fn grace_period(&self) -> Result<()> {
-        batch::delete(self.table_map.fd().as_fd(), self.limits.services * 2 - 1).ok();
+        syscall::delete(self.table_map.fd().as_fd(), self.limits.services * 2 - 1).ok();
         Ok(())
     }
 

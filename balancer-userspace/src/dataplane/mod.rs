@@ -4,7 +4,6 @@
 //! A controller that starts finds them, puts its program in the place of the one that runs, and goes on.
 
 mod attach;
-mod batch;
 mod counters;
 mod detach;
 mod image;
@@ -12,6 +11,7 @@ mod kernel;
 mod load;
 mod mapped;
 mod pins;
+mod syscall;
 mod table;
 
 pub use attach::{AttachError, Attached};

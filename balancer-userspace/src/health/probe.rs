@@ -1,6 +1,7 @@
 //! One probe.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -64,10 +65,14 @@ async fn http(address: SocketAddr, path: &str, host: Option<&str>) -> Result<()>
         .header(CONNECTION, "close")
         .body(Empty::<Bytes>::new())
         .with_context(what)?;
-    // The connection makes progress only while it is polled; both end with this probe.
+    // The connection makes progress only while it is polled; it may well end with the answer already given.
+    let mut answer = pin!(sender.send_request(request));
     let status: StatusCode = tokio::select! {
-        answer = sender.send_request(request) => answer.with_context(what)?.status(),
-        ended = connection => { ended.with_context(what)?; bail!("{}: closed without an answer", what()) }
+        answer = &mut answer => answer.with_context(what)?.status(),
+        ended = connection => {
+            ended.with_context(what)?;
+            answer.await.with_context(|| format!("{}: closed without an answer", what()))?.status()
+        }
     };
     if !status.is_success() {
         bail!("{}: status {status}", what());

@@ -1,15 +1,18 @@
-//! `BPF_MAP_LOOKUP_BATCH` and `BPF_MAP_UPDATE_BATCH`, which aya 0.14 does not offer: a thousand entries a system call,
-//! and one grace period for all updates of a map of maps.
+//! Commands of bpf(2) that aya 0.14 does not offer: maps read and written in batches (one system call for thousands of
+//! entries, one grace period for all updates of a map of maps), and links detached at once.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ffi::CString;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use aya_obj::generated::{bpf_attr, bpf_cmd};
 
-fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<()> {
+fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<RawFd> {
     // SAFETY: `attr` is a whole `bpf_attr` whose pointers the callers keep alive and large enough for `count`.
     let answer = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attr, size_of::<bpf_attr>()) };
-    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(answer as RawFd) }
 }
 
 fn zeroed() -> bpf_attr {
@@ -42,7 +45,7 @@ pub(super) fn read_array(map: BorrowedFd<'_>, entries: u32, values: &mut [u64]) 
         let count = unsafe { attr.batch.count };
         done += count;
         match result {
-            Ok(()) if count > 0 => (cursor, started) = (next, true),
+            Ok(_) if count > 0 => (cursor, started) = (next, true),
             Err(error) if error.raw_os_error() != Some(libc::ENOENT) => return Err(error),
             // ENOENT says that the end of the map is reached.
             _ => break,
@@ -63,7 +66,7 @@ pub(super) fn update(map: BorrowedFd<'_>, keys: &[u32], values: &[u32]) -> io::R
     batch.keys = keys.as_ptr() as u64;
     batch.values = values.as_ptr() as u64;
     batch.count = keys.len().min(values.len()) as u32;
-    bpf(bpf_cmd::BPF_MAP_UPDATE_BATCH, &mut attr)
+    bpf(bpf_cmd::BPF_MAP_UPDATE_BATCH, &mut attr).map(drop)
 }
 
 /// The value at `key` of a map of maps: the identifier of the inner map.
@@ -78,7 +81,7 @@ pub(super) fn look_up(map: BorrowedFd<'_>, key: u32) -> io::Result<u32> {
 
 /// Removes the inner map at `key` and waits for its last reader.
 pub(super) fn delete(map: BorrowedFd<'_>, key: u32) -> io::Result<()> {
-    bpf(bpf_cmd::BPF_MAP_DELETE_ELEM, &mut element(map, &key))
+    bpf(bpf_cmd::BPF_MAP_DELETE_ELEM, &mut element(map, &key)).map(drop)
 }
 
 fn element(map: BorrowedFd<'_>, key: &u32) -> bpf_attr {
@@ -88,4 +91,19 @@ fn element(map: BorrowedFd<'_>, key: &u32) -> bpf_attr {
     element.map_fd = map.as_raw_fd() as u32;
     element.key = (&raw const *key) as u64;
     attr
+}
+
+/// Takes the program of the link pinned at `path` off its interface, now: the kernel does so at its leisure when the last
+/// reference goes.
+pub(super) fn detach_link(path: &Path) -> io::Result<()> {
+    let name = CString::new(path.as_os_str().as_bytes())?;
+    let mut attr = zeroed();
+    // SAFETY: the member that this command reads.
+    unsafe { &mut attr.__bindgen_anon_4 }.pathname = name.as_ptr() as u64;
+    let link = bpf(bpf_cmd::BPF_OBJ_GET, &mut attr)?;
+    // SAFETY: a descriptor that the kernel has just made for us.
+    let link = unsafe { OwnedFd::from_raw_fd(link) };
+    let mut attr = zeroed();
+    attr.link_detach.link_fd = link.as_raw_fd() as u32;
+    bpf(bpf_cmd::BPF_LINK_DETACH, &mut attr).map(drop)
 }

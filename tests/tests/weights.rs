@@ -1,0 +1,123 @@
+//! Weights and drains set by command: at once, exactly, and for as long as documented.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use balancer::control::api::{BackendState, Changed, Status};
+use harness::binomial::fits;
+use harness::controller::Controller;
+use harness::web::Web;
+use nix::sys::signal::Signal;
+
+fn shares(status: &Status) -> Vec<f64> {
+    status.services[0].backends.iter().map(|backend| backend.share.kernel.unwrap_or(0.0)).collect()
+}
+
+fn near(shares: &[f64], wanted: &[f64]) -> Result<()> {
+    // A table of 65,537 slots is exact to one of them.
+    let close = shares.iter().zip(wanted).all(|(a, b)| (a - b).abs() < 1.0 / 65_537.0);
+    ensure!(close, "the kernel's shares are {shares:?}, not {wanted:?}");
+    Ok(())
+}
+
+#[test]
+fn a_weight_takes_effect_under_load_and_survives_a_restart() -> Result<()> {
+    let web = Web::new(2)?;
+    let mut controller = Controller::start(&web.lab.balancer, &web.config(&[100, 100]))?;
+    controller.wait_all_up()?;
+    near(&shares(&controller.status()?), &[0.5, 0.5])?;
+
+    let answers = std::thread::scope(|scope| -> Result<Vec<Changed>> {
+        let load = scope.spawn(|| web.requests(3000));
+        let weights = [300, 100, 900, 300];
+        let change = |weight: u32| -> Result<Changed> {
+            let text = controller.done(&["weight", "web/b0", &weight.to_string(), "--json"])?;
+            std::thread::sleep(Duration::from_millis(100));
+            Ok(serde_json::from_str(&text)?)
+        };
+        let answers = weights.into_iter().map(change).collect();
+        let counts = load.join().expect("the load")?;
+        // A connection whose slot moves while it is open is reset; new ones never fail.
+        ensure!(counts.failed < 60, "{counts:?}");
+        answers
+    })?;
+    let slowest = answers.iter().map(|answer| answer.seconds).fold(0.0, f64::max);
+    println!("slowest change: {:.1} ms", slowest * 1000.0);
+    ensure!(slowest < 0.1, "a change took {slowest} s");
+    near(&answers[3].backends.iter().map(|b| b.after.unwrap_or(0.0)).collect::<Vec<_>>(), &[0.75, 0.25])?;
+
+    let counts = web.requests(1000)?;
+    ensure!(counts.failed == 0 && fits(counts.of("b0"), 1000, 0.75), "{counts:?}");
+    let status = controller.status()?;
+    let b0 = &status.services[0].backends[0];
+    ensure!((b0.weight, b0.file_weight) == (300, 100), "{b0:?}");
+    ensure!(b0.set_by_command.as_ref().is_some_and(|set| set.weight == Some(300)), "{b0:?}");
+    ensure!(controller.log().contains("uid 0 "), "{}", controller.log());
+
+    controller.end(Signal::SIGTERM)?;
+    controller.run()?;
+    near(&shares(&controller.status()?), &[0.75, 0.25])?;
+    controller.done(&["weight", "web/b0", "--reset"])?;
+    near(&shares(&controller.status()?), &[0.5, 0.5])
+}
+
+#[test]
+fn the_file_wins_over_a_command_once_its_own_weight_changes() -> Result<()> {
+    let web = Web::new(2)?;
+    let controller = Controller::start(&web.lab.balancer, &web.config(&[100, 100]))?;
+    controller.wait_all_up()?;
+    controller.done(&["weight", "web/b0", "300"])?;
+    // The other backend's weight changes: the command stays in force.
+    controller.configure(&web.config(&[100, 300]))?;
+    controller.done(&["reload"])?;
+    near(&shares(&controller.status()?), &[0.5, 0.5])?;
+    // The file says something new about b0: the file is newer.
+    controller.configure(&web.config(&[900, 300]))?;
+    let said = controller.done(&["reload"])?;
+    ensure!(said.contains("web/b0") && said.contains("the file is newer"), "{said}");
+    near(&shares(&controller.status()?), &[0.75, 0.25])
+}
+
+#[test]
+fn a_drained_backend_gets_no_new_flows_until_undrained() -> Result<()> {
+    let web = Web::new(2)?;
+    let mut controller = Controller::start(&web.lab.balancer, &web.config(&[100, 100]))?;
+    controller.wait_all_up()?;
+    controller.done(&["drain", "web/b0"])?;
+    let counts = web.requests(200)?;
+    ensure!(counts.failed == 0 && counts.of("b1") == 200, "{counts:?}");
+    ensure!(controller.status()?.services[0].backends[0].state == BackendState::Draining);
+    controller.end(Signal::SIGKILL)?;
+    controller.run()?;
+    ensure!(controller.status()?.services[0].backends[0].state == BackendState::Draining);
+    controller.done(&["undrain", "web/b0"])?;
+    near(&shares(&controller.status()?), &[0.5, 0.5])?;
+
+    let said = controller.done(&["drain", "web/b0"])? + &controller.done(&["drain", "web/b1"])?;
+    ensure!(said.contains("no backend of web takes new flows"), "{said}");
+    ensure!(web.requests(1)?.failed == 1);
+    ensure!(controller.status()?.dropped.contains_key("no_backend"));
+    Ok(())
+}
+
+#[test]
+fn wrong_commands_are_refused_and_change_nothing() -> Result<()> {
+    let web = Web::new(2)?;
+    let controller = Controller::start(&web.lab.balancer, &web.config(&[100, 100]))?;
+    let before = controller.wait_all_up()?.generation;
+    for (args, code, said) in [
+        (&["weight", "web/nobody", "5"][..], 1, "there is no backend nobody in service web; there are: b0, b1"),
+        (&["weight", "nobody/b0", "5"], 1, "there is no service nobody"),
+        (&["weight", "web/b0", "1000001"], 1, "0 to 1000000"),
+        (&["weight", "web", "5"], 2, "SERVICE/BACKEND"),
+        (&["weight", "web/b0", "-5"], 2, "unexpected argument"),
+        (&["status", "nobody"], 1, "there is no service nobody"),
+        (&["explain", "tcp", "10.0.0.1:1", "[2001:db8::1]:1"], 1, "both be IPv4 or both be IPv6"),
+    ] {
+        let output = controller.cli(args)?;
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(output.status.code() == Some(code) && text.contains(said), "{args:?}: {} {text}", output.status);
+    }
+    ensure!(controller.status()?.generation == before);
+    Ok(())
+}
