@@ -129,6 +129,11 @@ impl<'a> Controller<'a> {
         })
     }
 
+    /// Number of the controller's process.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Child::id)
+    }
+
     pub fn signal(&self, signal: Signal) -> Result<()> {
         let process = self.process.as_ref().context("not running")?;
         Ok(kill(Pid::from_raw(process.id() as i32), signal)?)

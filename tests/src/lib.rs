@@ -1,5 +1,6 @@
 //! What end-to-end tests, demo and benchmark share: real namespaces, servers, clients and controllers.
 
+pub mod bench;
 pub mod binomial;
 pub mod capture;
 pub mod client;

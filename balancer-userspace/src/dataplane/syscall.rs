@@ -1,8 +1,8 @@
 //! Commands of bpf(2) that aya 0.14 does not offer: maps read and written in batches (one system call for thousands of
 //! entries, one grace period for all updates of a map of maps), and links detached at once.
 
-use std::io;
 use std::ffi::CString;
+use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;

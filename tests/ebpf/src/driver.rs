@@ -2,6 +2,7 @@
 //! the next flow's source address, and tail-calls. Its own cost is the same for every program and is measured alone.
 
 use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_TX};
+use aya_ebpf::helpers::bpf_xdp_get_buff_len;
 use aya_ebpf::macros::{map, xdp};
 use aya_ebpf::maps::{Array, ProgramArray};
 use aya_ebpf::programs::XdpContext;
@@ -60,8 +61,8 @@ fn next_packet(frame: &mut XdpFrame) -> Option<()> {
     let load = LOAD.get_ptr_mut(0)?;
     // SAFETY: the benchmark runs on one CPU at a time.
     let load = unsafe { &mut *load };
-    let (start, end) = frame.bounds();
-    let longer = (end - start) as i32 - load.length as i32;
+    // SAFETY: the kernel hands the program a valid context.
+    let longer = unsafe { bpf_xdp_get_buff_len(frame.0) } as i32 - load.length as i32;
     if longer != 0 && !frame.move_front(longer) {
         return None;
     }
