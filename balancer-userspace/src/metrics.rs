@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Encoder, Registry, TextEncoder};
 
@@ -75,25 +74,14 @@ impl From<&ServiceStatus> for ServiceSample {
 /// # Errors
 /// Those of the encoder, which come of a metric without samples or of a bad name.
 pub fn encode(snapshot: &Snapshot) -> prometheus::Result<String> {
-    let registry = Registry::new();
-    registry.register(Box::new(Families(families(snapshot))))?;
-    registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+    let process = Registry::new();
+    process.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+    let mut families = families(snapshot);
+    families.extend(process.gather());
     let mut text = Vec::new();
-    TextEncoder::new().encode(&registry.gather(), &mut text)?;
+    // Encoded directly: a registry would copy half a million samples once more.
+    TextEncoder::new().encode(&families, &mut text)?;
     String::from_utf8(text).map_err(|error| prometheus::Error::Msg(error.to_string()))
-}
-
-/// One scrape's families, made at once: half a million samples are too many to keep as metric objects.
-struct Families(Vec<MetricFamily>);
-
-impl Collector for Families {
-    fn desc(&self) -> Vec<&Desc> {
-        Vec::new()
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        self.0.clone()
-    }
 }
 
 fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {

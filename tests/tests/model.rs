@@ -66,8 +66,7 @@ fn maps() -> (Model, Changes) {
     for (place, (family, protocol, mode)) in itertools(&modes).into_iter().enumerate() {
         let place = place as u32;
         let vip = if family == 4 { v4(1) } else { v6(1) };
-        let key =
-            ServiceKey { address: vip, port: (1000 + place as u16).to_be(), protocol, family, ..Default::default() };
+        let key = ServiceKey::new(vip, (1000 + place as u16).to_be(), protocol, family);
         let entry = ServiceEntry {
             keys: HashKeys { first: 7 * u64::from(place), second: 99 },
             table: place,
@@ -97,8 +96,8 @@ fn maps() -> (Model, Changes) {
                 ..Default::default()
             };
             if mode == forward::NAT {
-                let from = ServiceKey { address: backend.address, port: backend.port, ..key };
-                model.replies.insert(from, ReplyEntry { address: vip, port: key.port, ..Default::default() });
+                let from = ServiceKey::new(backend.address, backend.port, protocol, family);
+                model.replies.insert(from, ReplyEntry { address: vip, port: key.port(), ..Default::default() });
             }
             model.backends.insert(index, backend);
             owners.push(index);

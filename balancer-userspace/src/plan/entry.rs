@@ -26,13 +26,8 @@ fn words(address: IpAddr) -> [u32; 4] {
 }
 
 fn key(address: IpAddr, port: u16, protocol: Protocol) -> ServiceKey {
-    ServiceKey {
-        address: words(address),
-        port: port.to_be(),
-        protocol: protocol.number(),
-        family: if address.is_ipv4() { 4 } else { 6 },
-        ..ServiceKey::default()
-    }
+    let family = if address.is_ipv4() { 4 } else { 6 };
+    ServiceKey::new(words(address), port.to_be(), protocol.number(), family)
 }
 
 /// Where packets of the service go to.
@@ -59,12 +54,12 @@ pub(super) fn service_entry(service: &Service, table: u32, seed: u64) -> Service
 fn hash_keys(key: &ServiceKey, seed: u64) -> HashKeys {
     let half = |which| {
         let mut hasher = SipHasher24::new_with_keys(seed, which);
-        for word in key.address {
+        for word in key.address() {
             hasher.write_u32(word);
         }
-        hasher.write_u16(key.port);
-        hasher.write_u8(key.protocol);
-        hasher.write_u8(key.family);
+        hasher.write_u16(key.port());
+        hasher.write_u8(key.protocol());
+        hasher.write_u8(key.family());
         hasher.finish()
     };
     HashKeys { first: half(1), second: half(2) }

@@ -73,7 +73,7 @@ fn straight_ipv4<const IPIP: bool>(frame: &mut XdpFrame) -> Option<u32> {
     let inner = Inner { length: ip.total_length.get(), family: 4, tos: ip.tos, id: ip.id, dont_fragment: true };
     let source = ip.source;
     let tcp = frame.at::<Tcp>(Ethernet::LEN + Ipv4::LEN)?;
-    let key = ipv4_key(destination, protocol, tcp.destination.0);
+    let key = ServiceKey::new([destination, 0, 0, 0], tcp.destination.0, protocol, 4);
     let ports = u32::from(tcp.source.0) | u32::from(tcp.destination.0) << 16;
     // SAFETY: nobody writes while the benchmark runs.
     let service = unsafe { FLOOR_SERVICES.get(&key) }?;
@@ -90,14 +90,6 @@ fn straight_ipv4<const IPIP: bool>(frame: &mut XdpFrame) -> Option<u32> {
     Some(XDP_TX)
 }
 
-/// In whole words: the compiler would else join the zeros of the address to a store that the verifier refuses.
-#[inline(always)]
-fn ipv4_key(destination: u32, protocol: u8, port: u16) -> ServiceKey {
-    let last = u64::from(port) | u64::from(protocol) << 16 | 4 << 24;
-    // SAFETY: same size and alignment, any bytes are a valid key.
-    unsafe { core::mem::transmute::<[u64; 3], ServiceKey>([u64::from(destination), 0, last]) }
-}
-
 /// Straight-line, IPv6 in IPv6.
 #[xdp(frags)]
 pub fn floor_ipip6(ctx: XdpContext) -> u32 {
@@ -107,12 +99,12 @@ pub fn floor_ipip6(ctx: XdpContext) -> u32 {
 #[inline(always)]
 fn straight_ipv6(frame: &mut XdpFrame) -> Option<u32> {
     let ip = frame.at::<Ipv6>(Ethernet::LEN)?;
-    let mut key = ServiceKey { address: ip.destination, protocol: ip.next_header, family: 6, ..ServiceKey::default() };
+    let (destination, protocol) = (ip.destination, ip.next_header);
     let length = ip.payload_length.get() + Ipv6::LEN as u16;
     let inner = Inner { length, family: 6, tos: ip.traffic_class(), id: Be16(0), dont_fragment: true };
     let source = ip.source;
     let tcp = frame.at::<Tcp>(Ethernet::LEN + Ipv6::LEN)?;
-    key.port = tcp.destination.0;
+    let key = ServiceKey::new(destination, tcp.destination.0, protocol, 6);
     let ports = u32::from(tcp.source.0) | u32::from(tcp.destination.0) << 16;
     // SAFETY: nobody writes while the benchmark runs.
     let service = unsafe { FLOOR_SERVICES.get(&key) }?;

@@ -234,8 +234,8 @@ impl Bench {
                 let backend = backend(port, ipv6, index);
                 changes.set_backends.push((index, backend));
                 if port == NAT {
-                    let from = ServiceKey { address: backend.address, port: backend.port, ..key };
-                    let reply = ReplyEntry { address: key.address, port: key.port, ..Default::default() };
+                    let from = ServiceKey::new(backend.address, backend.port, protocol, key.family());
+                    let reply = ReplyEntry { address: key.address(), port: key.port(), ..Default::default() };
                     changes.set_replies.push((from, reply));
                 }
             }
@@ -316,7 +316,7 @@ fn vip(ipv6: bool) -> [u32; 4] {
 
 fn key(ipv6: bool, protocol: u8, port: u16) -> ServiceKey {
     let family = if ipv6 { 6 } else { 4 };
-    ServiceKey { address: vip(ipv6), port: port.to_be(), protocol, family, ..Default::default() }
+    ServiceKey::new(vip(ipv6), port.to_be(), protocol, family)
 }
 
 fn backend(port: u16, ipv6: bool, index: u16) -> BackendEntry {
