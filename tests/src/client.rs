@@ -32,6 +32,13 @@ impl Counts {
         self.answered.get(name).copied().unwrap_or(0)
     }
 
+    pub fn add(&mut self, other: &Self) {
+        for (name, count) in &other.answered {
+            *self.answered.entry(name.clone()).or_default() += count;
+        }
+        self.failed += other.failed;
+    }
+
     pub fn total(&self) -> u64 {
         self.answered.values().sum()
     }

@@ -2,6 +2,7 @@
 
 mod setup;
 
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
@@ -31,6 +32,9 @@ enum Task {
         /// Print one JSON document instead of tables
         #[arg(long)]
         json: bool,
+        /// Leave everything running at the end, until Ctrl-C
+        #[arg(long)]
+        hold: bool,
     },
     /// Set up, then run every test
     Test {
@@ -68,8 +72,11 @@ fn run(task: Task) -> Result<ExitCode> {
             }
             Ok(ExitCode::SUCCESS)
         }
-        Task::Demo { json } => tool("demo", json),
-        Task::Bench { json } => tool("bench", json),
+        Task::Demo { json, hold } => {
+            let flags = [(json, "--json"), (hold, "--hold")];
+            tool("demo", &flags.iter().filter(|(set, _)| *set).map(|(_, flag)| (*flag).to_owned()).collect::<Vec<_>>())
+        }
+        Task::Bench { json } => tool("bench", &json.then(|| "--json".to_owned()).into_iter().collect::<Vec<_>>()),
         Task::Test { args } => {
             setup::everything()?;
             test(&args)
@@ -112,12 +119,13 @@ fn build_release(what: &[&str]) -> Result<()> {
 }
 
 /// Demo and benchmark are programs of the tests, which know how to make networks.
-fn tool(name: &str, json: bool) -> Result<ExitCode> {
+fn tool(name: &str, args: &[String]) -> Result<ExitCode> {
     setup::everything()?;
     build_release(&["--package", "balancer-userspace", "--package", "balancer-tests", "--bins"])?;
     let mut command = Command::new(release().join(name));
-    command.args(json.then_some("--json"));
-    wait(command)
+    command.args(args);
+    // In the place of this process, so that signals reach it.
+    Err(command.exec()).with_context(|| format!("running {command:?}"))
 }
 
 fn test(args: &[String]) -> Result<ExitCode> {
@@ -125,7 +133,10 @@ fn test(args: &[String]) -> Result<ExitCode> {
     // End-to-end tests load both processors by themselves; one at a time keeps their timing honest.
     let mut command = cargo();
     command.args(["test", "--release", "--locked"]).args(args).env("RUST_TEST_THREADS", "1").env("RUST_BACKTRACE", "0");
-    wait(command)
+    let code = wait(command);
+    // Tests that were killed could not clean up.
+    xtask::sweep::dead();
+    code
 }
 
 fn dist() -> Result<ExitCode> {

@@ -1,0 +1,4 @@
+//! What `cargo xtask demo` shows.
+
+pub mod network;
+pub mod report;
