@@ -163,7 +163,7 @@ const _: () = {
 mod pod {
     use super::{BackendCounters, BackendEntry, ReplyEntry, ServiceEntry, ServiceKey, Settings};
 
-    // SAFETY (all): `repr(C)`, `Copy`, integers only and no implicit padding (the sizes above).
+    // SAFETY: `repr(C)`, `Copy`, integers only and no implicit padding (the sizes above).
     unsafe impl aya::Pod for ServiceKey {}
     // SAFETY: as above.
     unsafe impl aya::Pod for ServiceEntry {}

@@ -16,6 +16,12 @@ pub fn band(trials: u64, probability: f64) -> (f64, f64) {
     (n * probability - half, n * probability + half)
 }
 
+/// Measures until the shares fit, twice at most: of a thousand honest measurements one is outside the band, of a million
+/// pairs one is; a wrong share is outside both times.
+pub fn within_band<T>(mut measure: impl FnMut() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    measure().or_else(|_| measure())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

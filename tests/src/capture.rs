@@ -101,7 +101,7 @@ fn check_packet(packet: &SlicedPacket<'_>) -> Result<()> {
 
 /// In one's complement 0 and all ones are the same sum.
 fn same(a: u16, b: u16) -> bool {
-    a == b || (a % 0xffff == 0 && b % 0xffff == 0)
+    a == b || (a.is_multiple_of(0xffff) && b.is_multiple_of(0xffff))
 }
 
 /// The packet inside an IP-in-IP packet.

@@ -77,9 +77,15 @@ async fn http_name(address: SocketAddr) -> Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// `count` UDP exchanges, each from a port of its own from 20,000 up: chance would give some ports twice.
-pub fn datagrams(namespace: &Namespace, address: SocketAddr, count: usize, at_once: usize) -> Result<Counts> {
-    namespace.block_on(|| async move { many(count, at_once, move |i| udp_name(address, 20_000 + i as u16)).await })
+/// `count` UDP exchanges, each from a port of its own from `first` up: chance would give some ports twice.
+pub fn datagrams(
+    namespace: &Namespace,
+    address: SocketAddr,
+    first: u16,
+    count: usize,
+    at_once: usize,
+) -> Result<Counts> {
+    namespace.block_on(|| async move { many(count, at_once, move |i| udp_name(address, first + i as u16)).await })
 }
 
 async fn udp_name(address: SocketAddr, port: u16) -> Result<String> {

@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use harness::binomial::fits;
+use harness::binomial::{fits, within_band};
 use harness::server::binary;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -24,6 +24,10 @@ fn left_behind() -> Result<Vec<String>> {
 
 #[test]
 fn the_document_has_every_step_and_shares_as_configured() -> Result<()> {
+    within_band(document_is_right)
+}
+
+fn document_is_right() -> Result<()> {
     let output = Command::new(binary("demo")?).arg("--json").output()?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let document: Value = serde_json::from_slice(&output.stdout).context("one JSON document and nothing else")?;

@@ -71,7 +71,7 @@ fn maps() -> (Model, Changes) {
             keys: HashKeys { first: 7 * u64::from(place), second: 99 },
             table: place,
             table_size: 101,
-            port_mask: if place % 3 == 0 { 0 } else { u32::MAX },
+            port_mask: if place.is_multiple_of(3) { 0 } else { u32::MAX },
             ..Default::default()
         };
         let mut owners = Vec::new();

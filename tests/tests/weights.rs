@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use balancer::control::api::{BackendState, Changed, Status};
-use harness::binomial::fits;
+use harness::binomial::{fits, within_band};
 use harness::controller::Controller;
 use harness::web::Web;
 use nix::sys::signal::Signal;
@@ -46,8 +46,11 @@ fn a_weight_takes_effect_under_load_and_survives_a_restart() -> Result<()> {
     ensure!(slowest < 0.1, "a change took {slowest} s");
     near(&answers[3].backends.iter().map(|b| b.after.unwrap_or(0.0)).collect::<Vec<_>>(), &[0.75, 0.25])?;
 
-    let counts = web.requests(1000)?;
-    ensure!(counts.failed == 0 && fits(counts.of("b0"), 1000, 0.75), "{counts:?}");
+    within_band(|| {
+        let counts = web.requests(1000)?;
+        ensure!(counts.failed == 0 && fits(counts.of("b0"), 1000, 0.75), "{counts:?}");
+        Ok(())
+    })?;
     let status = controller.status()?;
     let b0 = &status.services[0].backends[0];
     ensure!((b0.weight, b0.file_weight) == (300, 100), "{b0:?}");

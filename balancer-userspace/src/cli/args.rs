@@ -138,6 +138,15 @@ mod tests {
     }
 
     #[test]
+    fn every_command_is_in_the_reference() {
+        let reference = include_str!("../../../docs/cli.md");
+        for command in Cli::command().get_subcommands() {
+            let entry = format!("| `balancer {}", command.get_name());
+            assert!(reference.contains(&entry), "{entry} is not in docs/cli.md");
+        }
+    }
+
+    #[test]
     fn a_weight_is_a_number_or_a_reset() {
         let parse = |args: &[&str]| Cli::try_parse_from([&["balancer", "weight"], args].concat());
         assert!(parse(&["web/a", "5"]).is_ok());

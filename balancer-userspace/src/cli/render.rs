@@ -75,8 +75,8 @@ fn service(service: &ServiceStatus) -> String {
             "address",
             "state",
             "weight",
-            "effective",
-            "config",
+            "in force",
+            "configured",
             "effective",
             "planned",
             "kernel",
@@ -134,7 +134,7 @@ fn remarks(backend: &BackendStatus) -> String {
 pub(super) fn changed(changed: &Changed) -> String {
     let Changed { service, generation, seconds, .. } = changed;
     let mut out = format!("{service}: generation {generation}, in force after {:.1} ms\n", seconds * 1000.0);
-    let mut rows = table(&["backend", "state", "weight", "effective", "share before", "share after"], 2);
+    let mut rows = table(&["backend", "state", "weight", "in force", "share before", "share after"], 2);
     for backend in &changed.backends {
         rows.add_row(vec![
             backend.name.to_string(),
@@ -204,4 +204,80 @@ pub(super) fn valid(file: &Path, config: &Config) -> String {
     let backends: usize = config.services.iter().map(|service| service.backends.len()).sum();
     let services = config.services.len();
     format!("{}: nothing wrong ({services} services, {backends} backends)\n", file.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::api::{BackendState, ServiceStatus, Shares};
+    use crate::model::{Affinity, ForwardMode, Protocol, XdpMode};
+
+    fn backend(name: &str, state: BackendState) -> BackendStatus {
+        let share = Some(0.5);
+        BackendStatus {
+            name: name.parse().unwrap(),
+            address: [10, 0, 0, 1].into(),
+            port: 80,
+            weight: 100,
+            file_weight: 100,
+            set_by_command: None,
+            effective_weight: 100,
+            state,
+            reason: None,
+            share: Shares { config: share, effective: share, planned: share, kernel: share, observed: None },
+            packets: 1200,
+            bytes: 96_000,
+            new_flows: 310,
+            check_seconds: None,
+            check_failures: 0,
+        }
+    }
+
+    #[test]
+    fn a_status_hides_nothing_that_an_operator_must_know() {
+        let set = Override { weight: Some(50), drained: true, by_uid: 1000, at: "2026-11-20T10:00:00Z".to_owned() };
+        let changed = BackendStatus { weight: 50, set_by_command: Some(set), ..backend("a", BackendState::Draining) };
+        let reason = Some("http GET /healthz from 10.0.0.1:80: status 503".to_owned());
+        let down = BackendStatus { reason, ..backend("b", BackendState::Down) };
+        let service = ServiceStatus {
+            name: "web".parse().unwrap(),
+            protocol: Protocol::Tcp,
+            address: [192, 0, 2, 10].into(),
+            port: 80,
+            forward: ForwardMode::Ipip,
+            affinity: Affinity::Flow,
+            table_size: 65_537,
+            open_slots: 0,
+            backends: vec![changed, down],
+        };
+        let interface = InterfaceStatus {
+            name: "eth1".to_owned(),
+            wanted: XdpMode::Auto,
+            attached: None,
+            problem: Some("interface eth1 is gone".to_owned()),
+        };
+        let text = status(&Status {
+            node: "edge-1".to_owned(),
+            version: "0.1.0".to_owned(),
+            generation: 7,
+            config_file: "b.toml".to_owned(),
+            config_applied_at: "2026-11-20T09:00:00Z".to_owned(),
+            config_refused: Some("b.toml:3:1: error".to_owned()),
+            interfaces: vec![interface],
+            services: vec![service],
+            dropped: [("no_backend".to_owned(), 3)].into(),
+        });
+        for part in [
+            "generation 7",
+            "THE LAST RELOAD WAS REFUSED",
+            "interface eth1: NOT ATTACHED: interface eth1 is gone",
+            "! a: weight 50 set by uid 1000 at 2026-11-20T10:00:00Z; the file says 100",
+            "! a: drained by uid 1000",
+            "! b: http GET /healthz from 10.0.0.1:80: status 503",
+            "no_backend        3",
+        ] {
+            assert!(text.contains(part), "no {part:?} in\n{text}");
+        }
+        assert!(text.lines().all(|line| line.chars().count() <= 140), "too wide:\n{text}");
+    }
 }

@@ -61,9 +61,9 @@ pub async fn serve(listener: UnixListener, handle: Handle, shutdown: impl Future
 
 fn router(handle: Handle) -> Router {
     let only = |method: &'static str, route: MethodRouter<Handle>| {
-        route.fallback(move || async move {
-            refused(StatusCode::METHOD_NOT_ALLOWED, format!("this path takes {method} only"))
-        })
+        route.fallback(
+            move || async move { No(StatusCode::METHOD_NOT_ALLOWED, format!("this path takes {method} only")) },
+        )
     };
     Router::new()
         .route("/v1/status", only("GET", get(status)))
@@ -75,7 +75,7 @@ fn router(handle: Handle) -> Router {
         .route("/v1/detach", only("POST", post(detach)))
         .fallback(|| async {
             let paths = "status, weight, drain, undrain, explain, reload, detach";
-            refused(StatusCode::NOT_FOUND, format!("there is no such path; below /v1/ there are: {paths}"))
+            No(StatusCode::NOT_FOUND, format!("there is no such path; below /v1/ there are: {paths}"))
         })
         .layer(DefaultBodyLimit::max(LARGEST_REQUEST))
         .with_state(handle)
@@ -95,10 +95,15 @@ impl Connected<IncomingStream<'_, UnixListener>> for Peer {
 type Asker = ConnectInfo<Peer>;
 
 /// A response, or why there is none.
-type Answered = Result<Response, Response>;
+type Answered = Result<Response, No>;
 
-fn refused(status: StatusCode, error: String) -> Response {
-    (status, Json(Refused { error })).into_response()
+/// Every answer but 200.
+struct No(StatusCode, String);
+
+impl IntoResponse for No {
+    fn into_response(self) -> Response {
+        (self.0, Json(Refused { error: self.1 })).into_response()
+    }
 }
 
 fn answer<T: Serialize>(outcome: Result<T, Refusal>) -> Answered {
@@ -109,21 +114,21 @@ fn answer<T: Serialize>(outcome: Result<T, Refusal>) -> Answered {
             Refusal::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Refusal::Stopping => StatusCode::SERVICE_UNAVAILABLE,
         };
-        refused(status, refusal.to_string())
+        No(status, refusal.to_string())
     })
 }
 
-fn bad_request(message: impl std::fmt::Display) -> Response {
-    refused(StatusCode::BAD_REQUEST, message.to_string())
+fn bad_request(message: impl std::fmt::Display) -> No {
+    No(StatusCode::BAD_REQUEST, message.to_string())
 }
 
-fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, Response> {
+fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, No> {
     serde_json::from_slice(bytes).map_err(|error| bad_request(format!("the request's JSON: {error}")))
 }
 
 /// Who asks for a change; without knowing that, nothing is changed.
-fn caller(ConnectInfo(Peer(caller)): Asker) -> Result<Caller, Response> {
-    caller.ok_or_else(|| refused(StatusCode::FORBIDDEN, "the kernel does not say who is asking".to_owned()))
+fn caller(ConnectInfo(Peer(caller)): Asker) -> Result<Caller, No> {
+    caller.ok_or_else(|| No(StatusCode::FORBIDDEN, "the kernel does not say who is asking".to_owned()))
 }
 
 /// Every change is in the log with who asked for it, whether or not it was made.

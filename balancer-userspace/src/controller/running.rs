@@ -206,7 +206,7 @@ impl Running {
         plans: &[(ServiceName, ServicePlan)],
         tables: &mut TableState,
         all: bool,
-    ) -> Result<(Vec<(u32, NewTable)>, Vec<ServiceName>)> {
+    ) -> Result<NewTables> {
         let outdated: Vec<_> = plans
             .iter()
             .filter(|(name, plan)| {
@@ -290,6 +290,9 @@ impl Running {
         self.plane.counters(index(self.pools.backends.highest()))
     }
 }
+
+/// Tables to publish, by place, and the services whose tables changed.
+type NewTables = (Vec<(u32, NewTable)>, Vec<ServiceName>);
 
 /// Places given and taken back in one step.
 #[derive(Default)]

@@ -13,6 +13,8 @@ use rtnetlink::{Handle, RouteMessageBuilder};
 
 use super::decide::{Link, RouteAnswer};
 
+type Mac = [u8; 6];
+
 pub(super) fn read_link(message: &LinkMessage) -> (u32, Link) {
     let flags = message.header.flags;
     let mut link = Link {
@@ -35,7 +37,7 @@ pub(super) fn read_link(message: &LinkMessage) -> (u32, Link) {
 }
 
 /// Interface, address, and the link-layer address where the kernel would use it.
-pub(super) fn read_neighbour(message: &NeighbourMessage) -> Option<((u32, IpAddr), Option<[u8; 6]>)> {
+pub(super) fn read_neighbour(message: &NeighbourMessage) -> Option<((u32, IpAddr), Option<Mac>)> {
     let (mut address, mut mac) = (None, None);
     for attribute in &message.attributes {
         match attribute {

@@ -107,10 +107,10 @@ pub(super) fn interfaces(root: &Section<'_>) -> Vec<Interface> {
 
 fn interface(section: &Section<'_>, seen: &mut HashMap<String, Span>) -> Option<Interface> {
     let mode = section.choice("mode", MODES, &[]).map_or(XdpMode::Auto, |mode| mode.value);
-    let Some(name) = section.text("name") else {
+    if !section.has("name") {
         section.missing("name", "\"eth0\"");
-        return None;
-    };
+    }
+    let name = section.text("name")?;
     let valid = (1..=LONGEST_INTERFACE).contains(&name.value.len())
         && !name.value.chars().any(|c| c == '/' || c == '%' || c.is_whitespace());
     if !valid {
