@@ -11,7 +11,7 @@ use hyper::Request;
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
@@ -46,8 +46,32 @@ impl Counts {
 
 /// One request on a connection of its own.
 pub async fn http(address: SocketAddr, method: &str, path: &str, body: Vec<u8>) -> Result<Bytes> {
+    let connect = async { TcpStream::connect(address).await.context("connecting") };
+    http_over(connect, method, path, body).await
+}
+
+/// One request from this source port; who answered.
+pub fn request_from(namespace: &Namespace, address: SocketAddr, port: u16) -> Result<String> {
+    namespace.block_on(|| async move {
+        let connect = async {
+            let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+            socket.set_reuseaddr(true)?;
+            socket.bind(any(address, port))?;
+            socket.connect(address).await.context("connecting")
+        };
+        let bytes = http_over(connect, "GET", "/", Vec::new()).await?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    })?
+}
+
+async fn http_over(
+    connect: impl Future<Output = Result<TcpStream>>,
+    method: &str,
+    path: &str,
+    body: Vec<u8>,
+) -> Result<Bytes> {
     let exchange = async {
-        let stream = TcpStream::connect(address).await.context("connecting")?;
+        let stream = connect.await?;
         // Thousands of connections would else leave their ports in TIME_WAIT.
         let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
@@ -101,10 +125,13 @@ async fn udp_name(address: SocketAddr, port: u16) -> Result<String> {
     bail!("no answer")
 }
 
+/// Any address of this host in the family of `address`.
+fn any(address: SocketAddr, port: u16) -> SocketAddr {
+    if address.is_ipv4() { (Ipv4Addr::UNSPECIFIED, port).into() } else { (Ipv6Addr::UNSPECIFIED, port).into() }
+}
+
 async fn udp_to(address: SocketAddr, port: u16) -> Result<UdpSocket> {
-    let any: SocketAddr =
-        if address.is_ipv4() { (Ipv4Addr::UNSPECIFIED, port).into() } else { (Ipv6Addr::UNSPECIFIED, port).into() };
-    let socket = UdpSocket::bind(any).await?;
+    let socket = UdpSocket::bind(any(address, port)).await?;
     // Connected: an answer from any other address than the service's is not received.
     socket.connect(address).await?;
     Ok(socket)

@@ -76,6 +76,33 @@ fn a_backend_without_a_neighbour_is_not_used_and_says_why() -> Result<()> {
 }
 
 #[test]
+fn routes_are_followed_and_l2_wants_its_backends_on_a_link() -> Result<()> {
+    let web = Web::new(2)?;
+    let far = web.config(&[1, 1]).replace(&Lab::backend4(1).to_string(), "10.99.0.9");
+    let start = far.find("kind = \"http\"").unwrap_or(0);
+    let end = far.find("[[service.backend]]").unwrap_or(0);
+    let unchecked = [&far[..start], "kind = \"none\"\n", &far[end..]].concat();
+    let controller = Controller::start(&web.lab.balancer, &unchecked)?;
+    let says = |wanted: &'static str| {
+        controller
+            .wait_for(wanted, SOON, move |status| status.services[0].backends[1].reason.as_deref() == Some(wanted))
+    };
+    says("no route")?;
+    web.lab.balancer.ip("route add 10.99.0.0/24 via 10.77.0.11")?;
+    says("not on a link of this host (route via 10.77.0.11), as l2 needs it")?;
+    web.lab.balancer.ip("addr add 10.99.0.9/32 dev lo")?;
+    says("the address is this host's own")?;
+    web.lab.balancer.ip("addr del 10.99.0.9/32 dev lo")?;
+    // Encapsulated, the same backend is reached by its gateway.
+    controller.configure(&unchecked.replace("\"l2\"", "\"ipip\""))?;
+    controller.done(&["reload"])?;
+    controller.wait_for("reached by the gateway", SOON, |status| state(status, 1) == BackendState::Up)?;
+    web.lab.balancer.ip("route del 10.99.0.0/24")?;
+    says("no route")?;
+    Ok(())
+}
+
+#[test]
 fn a_neighbour_that_changes_its_address_is_followed() -> Result<()> {
     let web = Web::new(1)?;
     let controller = Controller::start(&web.lab.balancer, &web.config(&[1]))?;

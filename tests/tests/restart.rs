@@ -90,9 +90,16 @@ fn detach_leaves_nothing_behind() -> Result<()> {
         }
         ensure!(!pin_dir.exists(), "{} is still there", pin_dir.display());
         ensure!(!program_on(&web)?, "the program is still attached");
+        ensure!(!running || !managed_neighbours(&web)?, "managed neighbour entries are left");
         ensure!(!running || !Path::new(&controller.socket()).exists(), "the socket is still there");
     }
     Ok(())
+}
+
+/// Whether the kernel still keeps neighbours for a balancer.
+fn managed_neighbours(web: &Web) -> Result<bool> {
+    let output = Command::new("ip").args(["-n", web.lab.balancer.name(), "neigh"]).output()?;
+    Ok(String::from_utf8_lossy(&output.stdout).contains("managed"))
 }
 
 /// Whether an XDP program is on the balancer's interface.

@@ -167,11 +167,12 @@ impl Running {
             self.detach_unwanted();
             return Err(Refusal::Invalid(error));
         }
-        let overrides = self.overrides.clone();
+        let (overrides, checked) = (self.overrides.clone(), self.checked.clone());
         let overrides_ended = self.end_overrides();
+        self.forget_strangers();
         let outcome = self.state.save_overrides(&self.overrides).and_then(|()| self.reconcile(self.all_services()));
         if let Err(error) = outcome {
-            (self.config, self.overrides) = (before, overrides);
+            (self.config, self.overrides, self.checked) = (before, overrides, checked);
             if let Err(error) = self.state.save_overrides(&self.overrides) {
                 log::error!("{error:#}");
             }

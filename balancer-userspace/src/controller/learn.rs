@@ -1,6 +1,6 @@
 //! What health checks, routes and neighbours say, taken into what runs.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 
 use balancer_common::layout::BackendEntry;
@@ -18,6 +18,16 @@ impl Running {
         self.config.services.iter().flat_map(|service| service.backends.iter().map(move |backend| (service, backend)))
     }
 
+    /// Forgets the health of backends that went or now are somewhere else: what comes back is unknown until it is probed.
+    pub(super) fn forget_strangers(&mut self) {
+        let present: HashMap<BackendId, SocketAddr> =
+            self.pairs().map(|(service, backend)| (id(service, backend), probed_at(service, backend))).collect();
+        self.checked.retain(|id, checked| present.get(id).is_some_and(|at| checked.at.is_none_or(|was| was == *at)));
+        for (id, at) in present {
+            self.checked.entry(id).or_default().at = Some(at);
+        }
+    }
+
     /// Every address that packets are to be sent to.
     pub(super) fn wanted(&self) -> HashSet<Wanted> {
         self.pairs().map(|(service, backend)| wanted(service, backend)).collect()
@@ -28,7 +38,7 @@ impl Running {
         let checked = self.pairs().filter(|(service, _)| service.health.kind != CheckKind::None);
         let target = |(service, backend): (&Service, &Backend)| {
             let id = id(service, backend);
-            let address = SocketAddr::new(backend.address, service.health.port.unwrap_or(backend.port));
+            let address = probed_at(service, backend);
             let health = self.checked.get(&id).map_or(Health::Unknown, |checked| checked.health);
             (Target { id, address, check: service.health.clone() }, health)
         };
@@ -131,6 +141,11 @@ impl Running {
         }
         Err(Refusal::Failed(format!("not attached to {}", detached.join(", "))))
     }
+}
+
+/// Where the backend's health is asked for.
+fn probed_at(service: &Service, backend: &Backend) -> SocketAddr {
+    SocketAddr::new(backend.address, service.health.port.unwrap_or(backend.port))
 }
 
 fn next_hop(entry: &BackendEntry, address: IpAddr) -> NextHop {

@@ -134,6 +134,7 @@ impl Controller {
 
     /// Has the checks and next hops of the config in force followed.
     fn follow_config(&mut self) {
+        self.running.forget_strangers();
         self.resolver.want(self.running.wanted());
         self.monitor.watch(self.running.targets());
     }

@@ -1,6 +1,7 @@
 //! What runs, what should run, and the step from one to the other.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -19,6 +20,8 @@ use crate::state::{Allocated, Allocations, Overrides, StateDir};
 /// What health checks last said of a backend.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Checked {
+    /// Where it was asked.
+    pub(super) at: Option<SocketAddr>,
     pub(super) health: Health,
     pub(super) took: Option<Duration>,
     pub(super) failures: u64,

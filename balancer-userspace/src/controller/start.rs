@@ -48,6 +48,7 @@ impl Servers {
 
 pub(super) async fn start(path: &Path, handle: Handle) -> Result<(Controller, Servers)> {
     let config = spec::load(path)?.config;
+    raise_file_limit();
     let state = StateDir::create(&config.node.state_dir)?;
     let pins = Pins::create(&config.node.pin_dir)?;
     let lock = Lock::take(&config.node.state_dir, &config.node.pin_dir)?;
@@ -94,6 +95,16 @@ pub(super) async fn start(path: &Path, handle: Handle) -> Result<(Controller, Se
     }
     let control_socket = controller.running.config.node.control_socket.clone();
     Ok((controller, Servers { stop, tasks, _lock: lock, control_socket }))
+}
+
+/// Thousands of checks at a time, and two descriptors for each table, are more files than the usual soft limit.
+fn raise_file_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised =
+        getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        log::warn!("the limit of open files stays as it is: {error}");
+    }
 }
 
 /// Takes over what an earlier controller left in the kernel and on disk, as far as both belong together.

@@ -17,3 +17,6 @@ pub enum Health {
     Up,
     Down,
 }
+
+#[cfg(test)]
+mod tests;

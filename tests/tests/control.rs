@@ -1,0 +1,85 @@
+//! The control socket refuses what it can't understand, in words, and goes on; `explain` tells where flows really go.
+
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use balancer::control::api::Explanation;
+use harness::client;
+use harness::controller::Controller;
+use harness::web::Web;
+
+/// Sends bytes to the control socket and reads what comes back.
+fn exchange(controller: &Controller<'_>, request: &[u8]) -> Result<String> {
+    let mut stream = UnixStream::connect(controller.socket())?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    stream.write_all(request)?;
+    let mut answer = Vec::new();
+    // A server that closes in the middle of a request that is too large resets the connection.
+    let _ = stream.read_to_end(&mut answer);
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+fn request(method: &str, path: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}")
+        .into_bytes()
+}
+
+#[test]
+fn requests_that_make_no_sense_are_answered_in_words() -> Result<()> {
+    let web = Web::new(1)?;
+    let controller = Controller::start(&web.lab.balancer, &web.config(&[1]))?;
+    let generation = controller.wait_all_up()?.generation;
+    let large = format!("{{\"id\":\"{}\"}}", "x".repeat(100_000));
+    for (method, path, body, status, said) in [
+        ("POST", "/v1/weight", "{", "400", "the request's JSON"),
+        ("POST", "/v1/weight", "{\"id\":\"web\",\"weight\":1}", "400", "SERVICE/BACKEND"),
+        ("POST", "/v1/weight", "{\"id\":\"web/b0\",\"wieght\":1}", "400", "unknown field `wieght`"),
+        ("POST", "/v1/weight", "{\"id\":\"web/b0\",\"weight\":1000001}", "400", "0 to 1000000"),
+        ("POST", "/v1/weight", "{\"id\":\"web/b0\",\"weight\":-1}", "400", "invalid value"),
+        ("POST", "/v1/drain", "{\"id\":\"web/bx\"}", "404", "there is no backend bx"),
+        ("GET", "/v1/weight", "", "405", "takes POST only"),
+        ("POST", "/v1/nothing", "", "404", "there is no such path"),
+        ("GET", "/v1/status?service=a%20b", "", "400", "a name holds letters"),
+        ("GET", "/v1/status?sevrice=web", "", "400", "unknown field"),
+        ("POST", "/v1/weight", &large, "413", ""),
+    ] {
+        let answer = exchange(&controller, &request(method, path, body))?;
+        ensure!(
+            answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.contains(said),
+            "{path} {body:.40}: {answer}"
+        );
+    }
+    for garbage in [&b"\x16\x03\x01\x02\x00"[..], b"GET / HTTP/9.9\r\n\r\n", b"\r\n\r\n\r\n", &[0; 4096]] {
+        exchange(&controller, garbage)?;
+    }
+    let mode = std::fs::metadata(controller.socket())?.permissions().mode() & 0o777;
+    ensure!(mode == 0o660, "the socket's mode is {mode:o}");
+    ensure!(controller.status()?.generation == generation, "nothing was changed");
+    Ok(())
+}
+
+#[test]
+fn flows_go_where_explain_says() -> Result<()> {
+    let web = Web::new(3)?;
+    let controller = Controller::start(&web.lab.balancer, &web.config(&[1, 2, 3]))?;
+    controller.wait_all_up()?;
+    let explain = |destination: SocketAddr, port: u16| -> Result<Explanation> {
+        let source = format!("10.77.0.1:{port}");
+        let text = controller.done(&["explain", "tcp", &source, &destination.to_string(), "--json"])?;
+        Ok(serde_json::from_str(&text)?)
+    };
+    for port in 20_000..20_030 {
+        let explanation = explain(web.address(), port)?;
+        let route = explanation.route.context("no route")?;
+        let answered = client::request_from(&web.lab.client, web.address(), port)?;
+        ensure!(route.backend.as_str() == answered, "port {port}: {answered} answered, explained was {route:?}");
+    }
+    let elsewhere = explain(SocketAddr::new(web.address().ip(), 1), 20_000)?;
+    ensure!(elsewhere.verdict == "pass" && elsewhere.route.is_none(), "{elsewhere:?}");
+    Ok(())
+}
