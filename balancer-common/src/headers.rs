@@ -128,7 +128,8 @@ impl Ipv4 {
         self.ttl = self.ttl.wrapping_sub(1);
         // TTL is the high byte of its word: the word fell by 0x0100, so the checksum rises by it.
         let sum = u32::from(self.checksum.get()) + 0x0100;
-        self.checksum = Be16::new((sum + (sum >> 16)) as u16);
+        // The carry comes round, and all ones become the 0 that a fresh sum would give.
+        self.checksum = Be16::new((sum + u32::from(sum >= 0xffff)) as u16);
     }
 }
 
@@ -148,4 +149,40 @@ impl Ipv6 {
 #[inline(always)]
 pub fn ipv6_first_word(traffic_class: u8, flow_label: u32) -> u32 {
     ((6 << 28) | (u32::from(traffic_class) << 20) | (flow_label & 0x000f_ffff)).to_be()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hop_leaves_the_checksum_that_a_fresh_sum_gives() {
+        let sum = |ip: &Ipv4| {
+            let words = [
+                u32::from(ip.version_ihl) << 8,
+                u32::from(ip.id.get()),
+                (u32::from(ip.ttl) << 8) + u32::from(ip.protocol),
+            ];
+            let sum: u32 = words.iter().sum();
+            !((sum & 0xffff) + (sum >> 16)) as u16
+        };
+        for id in 0..=u16::MAX {
+            let mut ip = Ipv4 {
+                version_ihl: 0x45,
+                tos: 0,
+                total_length: Be16(0),
+                id: Be16::new(id),
+                flags_fragment: Be16(0),
+                ttl: 64,
+                protocol: 6,
+                checksum: Be16(0),
+                source: 0,
+                destination: 0,
+            };
+            ip.checksum = Be16::new(sum(&ip));
+            ip.decrement_ttl();
+            let checksum = ip.checksum;
+            assert_eq!((ip.ttl, checksum.get()), (63, sum(&ip)), "{id}");
+        }
+    }
 }

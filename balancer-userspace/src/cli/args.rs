@@ -37,6 +37,7 @@ pub enum Command {
     },
     /// Say everything that is wrong with a config file, without a controller
     Check {
+        /// Config file (TOML)
         #[arg(value_name = "FILE")]
         file: PathBuf,
         #[command(flatten)]
@@ -55,8 +56,10 @@ pub enum Command {
     /// The weight stays in force across restarts and reloads, until `--reset`, or until the file itself gives this
     /// backend another weight than it has now: then the file is newer and wins, and the reload says so. `balancer status`
     /// shows both weights while they differ.
+    #[command(override_usage = "balancer weight [OPTIONS] <SERVICE/BACKEND> <WEIGHT|--reset>")]
     #[command(group = clap::ArgGroup::new("to").required(true).args(["weight", "reset"]))]
     Weight {
+        /// For example web/web-1
         #[arg(value_name = "SERVICE/BACKEND")]
         backend: BackendId,
         /// 0 to 1000000; 0 takes no new flows
@@ -70,6 +73,7 @@ pub enum Command {
     },
     /// Give a backend no new flows, until `undrain`; survives restarts and reloads
     Drain {
+        /// For example web/web-1
         #[arg(value_name = "SERVICE/BACKEND")]
         backend: BackendId,
         #[command(flatten)]
@@ -77,6 +81,7 @@ pub enum Command {
     },
     /// Take a drain back
     Undrain {
+        /// For example web/web-1
         #[arg(value_name = "SERVICE/BACKEND")]
         backend: BackendId,
         #[command(flatten)]

@@ -8,6 +8,7 @@ mod build;
 mod change;
 mod explain;
 pub mod handle;
+mod host;
 mod interfaces;
 mod learn;
 mod observer;

@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout_at};
 use super::allocate::Pools;
 use super::handle::Handle;
 use super::running::{Checked, Running};
-use super::{Controller, watch as file_watch};
+use super::{Controller, host, watch as file_watch};
 use crate::dataplane::{DataPlane, Lock, Pins};
 use crate::health::{Health, Monitor};
 use crate::model::{Config, DatapathLog};
@@ -48,6 +48,7 @@ impl Servers {
 
 pub(super) async fn start(path: &Path, handle: Handle) -> Result<(Controller, Servers)> {
     let config = spec::load(path)?.config;
+    host::check()?;
     raise_file_limit();
     let state = StateDir::create(&config.node.state_dir)?;
     let pins = Pins::create(&config.node.pin_dir)?;
