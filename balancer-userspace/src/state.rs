@@ -1,5 +1,6 @@
 //! What outlives the controller on disk: weights and drains set by command, which index of the kernel's maps belongs
-//! to whom, and how healthy backends were. Each file is written whole to a new name, synced, and renamed over the old.
+//! to whom, and how healthy backends were. Each file is written whole to a new name and renamed over the old; what must
+//! survive a loss of power, which the kernel's maps do not, is synced before.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -52,6 +53,13 @@ pub struct Allocated {
 
 pub type Healths = BTreeMap<BackendId, Health>;
 
+/// Whether a file must survive a loss of power.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Durable {
+    Yes,
+    No,
+}
+
 #[derive(Debug, Clone)]
 pub struct StateDir {
     path: PathBuf,
@@ -64,56 +72,69 @@ impl StateDir {
     }
 
     pub fn overrides(&self) -> Result<Overrides> {
-        self.read("overrides.json")
+        self.read("overrides.json", Durable::Yes)
     }
 
     pub fn save_overrides(&self, overrides: &Overrides) -> Result<()> {
-        self.write("overrides.json", overrides)
+        self.write("overrides.json", overrides, Durable::Yes)
     }
 
     pub fn allocations(&self) -> Result<Allocations> {
-        self.read("kernel.json")
+        self.read("kernel.json", Durable::No)
     }
 
     pub fn save_allocations(&self, allocations: &Allocations) -> Result<()> {
-        self.write("kernel.json", allocations)
+        self.write("kernel.json", allocations, Durable::No)
     }
 
     /// Number of the last applied state; 0 before the first.
     pub fn generation(&self) -> Result<u64> {
-        self.read("generation.json")
+        self.read("generation.json", Durable::No)
     }
 
     pub fn save_generation(&self, generation: u64) -> Result<()> {
-        self.write("generation.json", &generation)
+        self.write("generation.json", &generation, Durable::No)
     }
 
     pub fn healths(&self) -> Result<Healths> {
-        self.read("health.json")
+        self.read("health.json", Durable::No)
     }
 
     pub fn save_healths(&self, healths: &Healths) -> Result<()> {
-        self.write("health.json", healths)
+        self.write("health.json", healths, Durable::No)
     }
 
-    fn read<T: DeserializeOwned + Default>(&self, name: &str) -> Result<T> {
+    fn read<T: DeserializeOwned + Default>(&self, name: &str, durable: Durable) -> Result<T> {
         let path = self.path.join(name);
         let text = match fs::read_to_string(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(T::default()),
             other => other.with_context(|| format!("reading {}", path.display()))?,
         };
-        serde_json::from_str(&text)
-            .with_context(|| format!("{} is damaged; move it away to start without it", path.display()))
+        match serde_json::from_str(&text) {
+            Ok(value) => Ok(value),
+            // Lost with the power, and so are the kernel's maps that it speaks of.
+            Err(error) if durable == Durable::No => {
+                log::warn!("{} is damaged and ignored: {error}", path.display());
+                Ok(T::default())
+            }
+            Err(error) => {
+                Err(error).with_context(|| format!("{} is damaged; move it away to start without it", path.display()))
+            }
+        }
     }
 
-    fn write<T: Serialize>(&self, name: &str, value: &T) -> Result<()> {
+    fn write<T: Serialize>(&self, name: &str, value: &T, durable: Durable) -> Result<()> {
         let path = self.path.join(name);
         let attempt = || -> Result<()> {
             let mut file = tempfile::Builder::new().prefix(name).tempfile_in(&self.path)?;
             file.write_all(&serde_json::to_vec(value)?)?;
-            file.as_file().sync_all()?;
+            if durable == Durable::Yes {
+                file.as_file().sync_all()?;
+            }
             file.persist(&path)?;
-            File::open(&self.path)?.sync_all()?;
+            if durable == Durable::Yes {
+                File::open(&self.path)?.sync_all()?;
+            }
             Ok(())
         };
         attempt().with_context(|| format!("writing {}", path.display()))
@@ -140,6 +161,8 @@ mod tests {
         fs::write(directory.path().join("overrides.json"), "{").unwrap();
         let error = format!("{:#}", state.overrides().unwrap_err());
         assert!(error.contains("overrides.json is damaged"), "{error}");
+        fs::write(directory.path().join("kernel.json"), "").unwrap();
+        assert_eq!(state.allocations().unwrap(), Allocations::default(), "lost with the maps it spoke of");
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2, "no temporary file is left");
     }
 }
