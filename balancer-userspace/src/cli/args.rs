@@ -19,6 +19,7 @@ pub struct Cli {
         global = true,
         value_name = "PATH",
         env = "BALANCER_SOCKET",
+        hide_env_values = true,
         default_value = "/run/balancer/control.sock"
     )]
     pub socket: PathBuf,

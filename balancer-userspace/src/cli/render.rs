@@ -6,7 +6,8 @@ use std::path::Path;
 use comfy_table::{CellAlignment, Table, presets};
 
 use crate::control::api::{
-    BackendStatus, Changed, Detached, Explanation, InterfaceStatus, Override, Reloaded, ServiceStatus, Status,
+    BackendState, BackendStatus, Changed, Detached, Explanation, InterfaceStatus, Override, Reloaded, ServiceStatus,
+    Status,
 };
 use crate::model::Config;
 
@@ -125,7 +126,8 @@ fn remarks(backend: &BackendStatus) -> String {
             let _ = writeln!(out, "  ! {name}: drained by uid {by_uid} at {at}");
         }
     }
-    if let Some(reason) = backend.reason.as_ref().filter(|_| backend.set_by_command.is_none()) {
+    // A drain is said above, with who asked for it.
+    if let Some(reason) = backend.reason.as_ref().filter(|_| backend.state != BackendState::Draining) {
         let _ = writeln!(out, "  ! {name}: {reason}");
     }
     out
@@ -209,7 +211,7 @@ pub(super) fn valid(file: &Path, config: &Config) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::api::{BackendState, ServiceStatus, Shares};
+    use crate::control::api::Shares;
     use crate::model::{Affinity, ForwardMode, Protocol, XdpMode};
 
     fn backend(name: &str, state: BackendState) -> BackendStatus {

@@ -2,14 +2,15 @@
 
 use std::fs::{self, Permissions};
 use std::future::Future;
-use std::os::unix::fs::PermissionsExt;
+use std::io::ErrorKind;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream as BlockingStream;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use axum::body::Bytes;
 use axum::extract::connect_info::{ConnectInfo, Connected};
-use axum::extract::rejection::QueryRejection;
+use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -35,10 +36,12 @@ pub fn bind(path: &Path) -> Result<UnixListener> {
             fs::create_dir_all(directory)?;
         }
         if path.exists() {
-            if BlockingStream::connect(path).is_ok() {
-                bail!("another controller answers there; stop it first");
+            match BlockingStream::connect(path) {
+                Ok(_) => bail!("another controller answers there; stop it first"),
+                // A socket that nobody listens on any more.
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused && is_socket(path) => fs::remove_file(path)?,
+                Err(error) => bail!("something else is there ({error}); remove it or choose another path"),
             }
-            fs::remove_file(path)?;
         }
         // Bound under a mask, so that the socket never has a wider mode than in the end.
         let before = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o777 & !MODE));
@@ -49,6 +52,10 @@ pub fn bind(path: &Path) -> Result<UnixListener> {
         Ok(listener)
     };
     attempt().with_context(|| format!("listening on `node.control_socket` = {}", path.display()))
+}
+
+fn is_socket(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())
 }
 
 /// Answers requests until `shutdown` ends.
@@ -122,8 +129,12 @@ fn bad_request(message: impl std::fmt::Display) -> No {
     No(StatusCode::BAD_REQUEST, message.to_string())
 }
 
-fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, No> {
-    serde_json::from_slice(bytes).map_err(|error| bad_request(format!("the request's JSON: {error}")))
+/// A request's body, or why it could not be taken in.
+type Body = Result<Bytes, BytesRejection>;
+
+fn body<T: DeserializeOwned>(bytes: Body) -> Result<T, No> {
+    let bytes = bytes.map_err(|rejection| No(rejection.status(), rejection.body_text()))?;
+    serde_json::from_slice(&bytes).map_err(|error| bad_request(format!("the request's JSON: {error}")))
 }
 
 /// Who asks for a change; without knowing that, nothing is changed.
@@ -153,9 +164,9 @@ async fn status(State(handle): State<Handle>, query: Result<Query<StatusQuery>, 
     answer(handle.status(service).await)
 }
 
-async fn weight(State(handle): State<Handle>, peer: Asker, bytes: Bytes) -> Answered {
+async fn weight(State(handle): State<Handle>, peer: Asker, bytes: Body) -> Answered {
     let caller = caller(peer)?;
-    let SetWeight { id, weight } = body(&bytes)?;
+    let SetWeight { id, weight } = body(bytes)?;
     let checked = |weight| {
         Weight::new(weight).ok_or_else(|| bad_request(format!("weight {weight} is out of range; 0 to {}", Weight::MAX)))
     };
@@ -164,20 +175,20 @@ async fn weight(State(handle): State<Handle>, peer: Asker, bytes: Bytes) -> Answ
     answer(logged(caller, &what, handle.weight(id, new, caller).await))
 }
 
-async fn drain(State(handle): State<Handle>, peer: Asker, bytes: Bytes) -> Answered {
+async fn drain(State(handle): State<Handle>, peer: Asker, bytes: Body) -> Answered {
     let caller = caller(peer)?;
-    let Drain { id } = body(&bytes)?;
+    let Drain { id } = body(bytes)?;
     answer(logged(caller, &format!("drain {id}"), handle.drain(id, true, caller).await))
 }
 
-async fn undrain(State(handle): State<Handle>, peer: Asker, bytes: Bytes) -> Answered {
+async fn undrain(State(handle): State<Handle>, peer: Asker, bytes: Body) -> Answered {
     let caller = caller(peer)?;
-    let Drain { id } = body(&bytes)?;
+    let Drain { id } = body(bytes)?;
     answer(logged(caller, &format!("undrain {id}"), handle.drain(id, false, caller).await))
 }
 
-async fn explain(State(handle): State<Handle>, bytes: Bytes) -> Answered {
-    let flow: Flow = body(&bytes)?;
+async fn explain(State(handle): State<Handle>, bytes: Body) -> Answered {
+    let flow: Flow = body(bytes)?;
     answer(handle.explain(flow).await)
 }
 

@@ -47,9 +47,9 @@ impl Running {
 
     /// Names in `dirty` the service whose tables the report changes.
     pub(super) fn note_report(&mut self, report: Report, dirty: &mut BTreeSet<ServiceName>) {
-        let Report { id, health, changed, took, failures, error } = report;
-        let known = self.service(&id.service).is_some_and(|s| s.backends.iter().any(|b| b.name == id.backend));
-        if !known {
+        let Report { id, address, health, changed, took, failures, error } = report;
+        // The last word about a backend that went, or from where it was before.
+        if self.checked.get(&id).is_none_or(|checked| checked.at != Some(address)) {
             return;
         }
         if changed {

@@ -1,6 +1,7 @@
 //! The schedule of all checks: a task for each target, so that none waits for another.
 
 use std::collections::HashMap;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +33,8 @@ pub struct Target {
 #[derive(Debug, Clone)]
 pub struct Report {
     pub id: BackendId,
+    /// Where it was asked.
+    pub address: SocketAddr,
     pub health: Health,
     pub changed: bool,
     pub took: Duration,
@@ -108,16 +111,37 @@ async fn follow(
         let outcome = probe(target.address, check).await;
         let took = start.elapsed();
         drop(permit);
+        if let Err(error) = &outcome
+            && is_own_fault(error)
+        {
+            log::error!("checks can't be made: {error:#}; raise the limit of open files");
+            sleep(check.interval).await;
+            continue;
+        }
         let changed = state.observe(outcome.is_ok());
         failures += u64::from(outcome.is_err());
         let error = outcome.err().map(|error| format!("{error:#}"));
-        let report = Report { id: target.id.clone(), health: state.health(), changed, took, failures, error };
+        let report = Report {
+            id: target.id.clone(),
+            address: target.address,
+            health: state.health(),
+            changed,
+            took,
+            failures,
+            error,
+        };
         if reports.send(report).await.is_err() || check.kind == CheckKind::None {
             return;
         }
         let wait = jittered(check).saturating_sub(start.elapsed());
         sleep(wait).await;
     }
+}
+
+/// Whether this host and not the backend stood in the way: no descriptors or ports were left.
+fn is_own_fault(error: &anyhow::Error) -> bool {
+    let code = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>()?.raw_os_error());
+    matches!(code, Some(libc::EMFILE | libc::ENFILE | libc::EADDRNOTAVAIL | libc::ENOBUFS))
 }
 
 /// The interval, a little longer or shorter each time, so that checks of many balancers don't march in step.

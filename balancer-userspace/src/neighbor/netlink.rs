@@ -1,6 +1,7 @@
 //! What is asked of the kernel over netlink, and how its messages read.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use futures::TryStreamExt;
@@ -10,6 +11,7 @@ use netlink_packet_route::neighbour::{
 };
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
 use rtnetlink::{Handle, RouteMessageBuilder};
+use tokio::time::timeout;
 
 use super::decide::{Link, RouteAnswer};
 
@@ -78,15 +80,29 @@ fn read_route(message: &RouteMessage) -> RouteAnswer {
     ifindex.map_or(RouteAnswer::None, |ifindex| RouteAnswer::Via { ifindex, gateway })
 }
 
+/// An answer may be lost where the kernel's messages overrun the socket.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Which way packets to `address` would go.
-pub(super) async fn route(handle: &Handle, address: IpAddr) -> RouteAnswer {
+pub(super) async fn route(handle: &Handle, address: IpAddr) -> Result<RouteAnswer> {
     let message = match address {
         IpAddr::V4(v4) => RouteMessageBuilder::<std::net::Ipv4Addr>::new().destination_prefix(v4, 32).build(),
         IpAddr::V6(v6) => RouteMessageBuilder::<std::net::Ipv6Addr>::new().destination_prefix(v6, 128).build(),
     };
-    // The kernel answers "unreachable" as an error.
-    let answer = handle.route().get(message).execute().try_next().await;
-    answer.ok().flatten().map_or(RouteAnswer::None, |message| read_route(&message))
+    let mut answers = handle.route().get(message).execute();
+    match timeout(PATIENCE, answers.try_next()).await.context("no answer from the kernel")? {
+        Ok(answer) => Ok(answer.map_or(RouteAnswer::None, |message| read_route(&message))),
+        // The kernel says by these errors that there is no route, or one that refuses.
+        Err(rtnetlink::Error::NetlinkError(error))
+            if matches!(
+                -error.raw_code(),
+                libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EACCES | libc::EINVAL | libc::EAGAIN
+            ) =>
+        {
+            Ok(RouteAnswer::None)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 pub(super) async fn links(handle: &Handle) -> Result<Vec<LinkMessage>> {

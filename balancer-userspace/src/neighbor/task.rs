@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use futures::StreamExt;
 use futures::channel::mpsc::UnboundedReceiver;
-use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::neighbour::NeighbourState;
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::sys::SocketAddr;
 use rtnetlink::{Handle, MulticastGroup};
@@ -48,6 +48,7 @@ pub(super) fn spawn(requests: mpsc::UnboundedReceiver<Request>, events: mpsc::Se
         routes: HashMap::new(),
         known: HashMap::new(),
         managed: HashSet::new(),
+        permanent: HashSet::new(),
         kernel_manages: true,
     };
     tokio::spawn(watcher.run(requests, messages));
@@ -64,6 +65,8 @@ struct Watcher {
     known: HashMap<Wanted, Reachability>,
     /// Neighbour entries that we asked the kernel to keep.
     managed: HashSet<(u32, IpAddr)>,
+    /// Entries that an operator made, which need no keeping and stay as they are.
+    permanent: HashSet<(u32, IpAddr)>,
     /// Kernels before 5.16 don't keep entries; they are asked again at each resync.
     kernel_manages: bool,
 }
@@ -102,6 +105,12 @@ impl Watcher {
     async fn receive(&mut self, payload: NetlinkPayload<RouteNetlinkMessage>) -> bool {
         use RouteNetlinkMessage as Message;
         match payload {
+            // A port that leaves a bridge is told of as a link of the bridge family; the interface is still there.
+            NetlinkPayload::InnerMessage(Message::NewLink(message) | Message::DelLink(message))
+                if message.header.interface_family == AddressFamily::Bridge =>
+            {
+                false
+            }
             NetlinkPayload::InnerMessage(Message::NewLink(message)) => {
                 let (index, link) = netlink::read_link(&message);
                 self.set_link(index, Some(link)).await
@@ -152,7 +161,7 @@ impl Watcher {
             Some(mac) => self.world.neighbours.insert(key, mac),
             None => self.world.neighbours.remove(&key),
         };
-        if before != mac && self.managed.contains(&key) {
+        if before != mac && (self.managed.contains(&key) || self.permanent.contains(&key)) {
             self.report().await;
         }
     }
@@ -195,10 +204,8 @@ impl Watcher {
                 self.world.neighbours = usable.filter_map(|(key, mac)| Some((key, mac?))).collect();
                 let there: HashSet<_> = messages.iter().filter_map(netlink::read_neighbour).map(|(k, _)| k).collect();
                 self.managed.retain(|key| there.contains(key));
-                for message in messages.iter().filter(|m| m.header.state == NeighbourState::Permanent) {
-                    // An operator's own entry needs no keeping, and stays.
-                    let _ = netlink::read_neighbour(message).map(|(key, _)| self.managed.insert(key));
-                }
+                let permanent = messages.iter().filter(|m| m.header.state == NeighbourState::Permanent);
+                self.permanent = permanent.filter_map(netlink::read_neighbour).map(|(key, _)| key).collect();
             }
             Err(error) => log::warn!("{error:#}"),
         }
@@ -213,7 +220,15 @@ impl Watcher {
         let answers = futures::stream::iter(addresses)
             .map(|address| async move { (address, netlink::route(handle, address).await) })
             .buffer_unordered(PIPELINE);
-        self.routes.extend(answers.collect::<Vec<_>>().await);
+        for (address, answer) in answers.collect::<Vec<_>>().await {
+            match answer {
+                Ok(answer) => {
+                    self.routes.insert(address, answer);
+                }
+                // What was known is better than nothing; it is asked again at the next resync.
+                Err(error) => log::warn!("asking for the route to {address}: {error}"),
+            }
+        }
     }
 
     /// Has the kernel resolve every next hop that it does not resolve yet.
@@ -226,8 +241,14 @@ impl Watcher {
                 _ => None,
             })
             .collect();
+        let unwanted: Vec<_> = self.managed.iter().filter(|key| !next_hops.contains(key)).copied().collect();
+        for key in unwanted {
+            self.managed.remove(&key);
+            netlink::forget(&self.handle, key.0, key.1).await;
+        }
         for (ifindex, address) in next_hops {
-            if self.managed.contains(&(ifindex, address)) || !self.world.links.get(&ifindex).is_some_and(|l| l.up) {
+            let kept = self.managed.contains(&(ifindex, address)) || self.permanent.contains(&(ifindex, address));
+            if kept || !self.world.links.get(&ifindex).is_some_and(|l| l.up) {
                 continue;
             }
             let asked = if self.kernel_manages {
