@@ -46,7 +46,7 @@ fn requests_that_make_no_sense_are_answered_in_words() -> Result<()> {
         ("POST", "/v1/nothing", "", "404", "there is no such path"),
         ("GET", "/v1/status?service=a%20b", "", "400", "a name holds letters"),
         ("GET", "/v1/status?sevrice=web", "", "400", "unknown field"),
-        ("POST", "/v1/weight", &large, "413", ""),
+        ("POST", "/v1/weight", &large, "413", "{\"error\":\"Failed to buffer the request body"),
     ] {
         let answer = exchange(&controller, &request(method, path, body))?;
         ensure!(

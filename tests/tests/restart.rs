@@ -107,3 +107,31 @@ fn program_on(web: &Web) -> Result<bool> {
     let output = Command::new("ip").args(["-n", web.lab.balancer.name(), "link", "show", "eth0"]).output()?;
     Ok(String::from_utf8_lossy(&output.stdout).contains("xdp"))
 }
+
+#[test]
+fn an_operators_own_neighbour_entry_is_used_and_left_alone() -> Result<()> {
+    let web = Web::new(1)?;
+    let balancer = &web.lab.balancer;
+    web.lab.backends[0].ip("link set eth0 address 02:00:00:00:00:b0")?;
+    balancer.ip("neigh replace 10.77.0.11 lladdr 02:00:00:00:00:b0 dev eth0 nud permanent")?;
+    let mut controller = Controller::start(balancer, &web.config(&[1]))?;
+    controller.wait_all_up()?;
+    ensure!(web.requests(20)?.failed == 0);
+    controller.done(&["detach"])?;
+    controller.ended()?;
+    let output = Command::new("ip").args(["-n", balancer.name(), "neigh", "show", "10.77.0.11"]).output()?;
+    let entry = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(entry.contains("02:00:00:00:00:b0 PERMANENT"), "{entry}");
+    Ok(())
+}
+
+#[test]
+fn a_file_where_the_socket_belongs_is_not_removed() -> Result<()> {
+    let web = Web::new(1)?;
+    let mut controller = Controller::prepare(&web.lab.balancer, &web.config(&[1]))?;
+    std::fs::write(controller.socket(), "precious")?;
+    let error = format!("{:#}", controller.run().unwrap_err());
+    ensure!(error.contains("something else is there"), "{error}");
+    ensure!(std::fs::read_to_string(controller.socket())? == "precious");
+    Ok(())
+}
