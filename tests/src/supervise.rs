@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, Signal, killpg};
+use nix::unistd::Pid;
 
 /// Set in the child.
 const CHILD: &str = "BALANCER_SUPERVISED";
@@ -38,7 +39,8 @@ fn supervise() -> Result<ExitCode> {
             break u8::try_from(status.code().unwrap_or(1)).unwrap_or(1);
         }
         if interrupted(&signals)? {
-            let _ = child.kill();
+            // The whole group: what a surviving child made after the sweep would stay.
+            let _ = killpg(Pid::from_raw(child.id() as i32), Signal::SIGKILL);
             child.wait()?;
             eprintln!("interrupted: cleaning up");
             break 130;
