@@ -135,7 +135,7 @@ fn itertools(modes: &[u8]) -> Vec<(u8, u8, u8)> {
 
 fn pair() -> Result<Pair> {
     let pin_dir = PathBuf::from("/sys/fs/bpf").join(unique("model"));
-    let limits = Limits { services: 64, backends: 1000, table_size: 101 };
+    let limits = Limits { services: 64, backends: 1000, table_size: 101, ..Limits::DEFAULT };
     let (plane, _logger) = DataPlane::load(Pins::create(&pin_dir)?, limits, DatapathLog::Off)?;
     let (model, changes) = maps();
     let mut pair = Pair { plane, model, pin_dir };

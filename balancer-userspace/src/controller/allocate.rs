@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use balancer_common::slot::BackendIndex;
+use ipnet::IpNet;
 
 use crate::model::{Backend, ForwardMode, Node, Service};
 use crate::state::Allocations;
@@ -70,6 +71,11 @@ pub(super) fn identity(service: &Service, backend: &Backend, node: &Node) -> Str
         ForwardMode::Nat => format!("nat {address} {port}"),
         ForwardMode::Ipip if address.is_ipv4() => format!("ipip {address} {}", node.encap_source_v4),
         ForwardMode::Ipip => format!("ipip {address} {}", node.encap_source_v6),
+        ForwardMode::Gue => {
+            let source: IpNet =
+                if address.is_ipv4() { node.encap_source_v4.into() } else { node.encap_source_v6.into() };
+            format!("gue {address} {source} {} {}", service.gue.variant, service.gue.port)
+        }
     }
 }
 

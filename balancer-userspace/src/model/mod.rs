@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 mod name;
@@ -56,10 +56,30 @@ pub enum DatapathLog {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     pub services: u32,
-    /// Of all services together; at most 65,535, because a slot names a backend in 16 bits.
+    /// Of all services together.
     pub backends: u32,
     /// The largest table a service may ask for, in slots.
     pub table_size: u32,
+    /// Fragmented packets remembered at a time.
+    pub fragments: u32,
+    /// Prefixes of all allow and deny lists together.
+    pub acl_prefixes: u32,
+    /// Sources whose rate is watched at a time.
+    pub sources: u32,
+}
+
+impl Limits {
+    pub const DEFAULT: Self = Self {
+        services: 1024,
+        backends: 16_384,
+        table_size: TableSize::MAX,
+        fragments: 16_384,
+        acl_prefixes: 131_072,
+        sources: 65_536,
+    };
+
+    /// A slot names a backend in 15 bits.
+    pub const MOST_BACKENDS: u32 = 32_767;
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,11 +101,22 @@ pub enum XdpMode {
 pub struct Service {
     pub name: ServiceName,
     pub protocol: Protocol,
+    /// Of a service on a prefix the first address.
     pub address: IpAddr,
+    /// 32 and 128 are one address.
+    pub prefix_len: u8,
+    /// Of several ports the lowest.
     pub port: u16,
+    pub ports: Ports,
     pub forward: ForwardMode,
+    pub gue: Gue,
     pub affinity: Affinity,
     pub table_size: TableSize,
+    pub connections: Connections,
+    pub quic: Option<Quic>,
+    /// Largest TCP segment that SYNs may offer, in bytes.
+    pub mss_clamp: Option<u16>,
+    pub guard: Guard,
     pub health: HealthCheck,
     /// In the order of the file, which nothing else may depend on.
     pub backends: Vec<Backend>,
@@ -98,6 +129,109 @@ pub struct Backend {
     /// Where `nat` sends to and what health checks connect to unless they name a port of their own.
     pub port: u16,
     pub weight: Weight,
+    pub server_id: Option<ServerId>,
+}
+
+/// Generic UDP encapsulation (draft-ietf-intarea-gue); used where the service forwards by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gue {
+    /// 0: with a header of four bytes; 1: the IP packet stands right behind the UDP header.
+    pub variant: u8,
+    /// UDP port that backends receive on.
+    pub port: u16,
+}
+
+impl Gue {
+    pub const DEFAULT: Self = Self { variant: 0, port: 6080 };
+}
+
+/// Ports of a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Ports {
+    One(u16),
+    /// From the first to the last; they differ.
+    Range(u16, u16),
+    All,
+}
+
+/// What keeps established flows where they are while slots change owners.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connections {
+    /// An open slot closes after this long without a packet to anybody but its owner: flows that are silent for longer
+    /// are not kept.
+    pub quiet: Duration,
+    /// An open slot closes this long after its last change, whatever is sent.
+    pub drain_deadline: Duration,
+    /// Entries of the service's flow table.
+    pub flow_table: u32,
+    pub when_full: WhenFull,
+    pub tracking: Tracking,
+}
+
+impl Connections {
+    pub const DEFAULT: Self = Self {
+        quiet: Duration::from_secs(120),
+        drain_deadline: Duration::from_secs(3600),
+        flow_table: 131_072,
+        when_full: WhenFull::Settled,
+        tracking: Tracking::Window(Duration::from_secs(10)),
+    };
+}
+
+/// What a new flow of an open slot gets when the flow table is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenFull {
+    /// The settled owner, where it needs no entry: nothing breaks, and the change takes effect later.
+    Settled,
+    /// Nothing: it is dropped and counted.
+    Drop,
+}
+
+/// How UDP flows, which have no SYN, are kept. TCP and SCTP are always kept, without this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tracking {
+    /// The table alone decides.
+    None,
+    /// For this long after a change, a flow that is not known counts as one from before it.
+    Window(Duration),
+    /// Every flow has an entry.
+    Full,
+}
+
+/// Routing of QUIC packets by the connection ID (draft-ietf-quic-load-balancers, unencrypted).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quic {
+    /// The configuration in the three high bits of a connection ID's first byte, 0 to 6.
+    pub config_id: u8,
+    /// Length of server ids in bytes, 1 to 8.
+    pub id_length: u8,
+}
+
+/// What stands for a backend in QUIC connection IDs: `Quic::id_length` bytes, in the order of the packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServerId {
+    pub bytes: [u8; 8],
+    pub length: u8,
+}
+
+/// Who may open flows, and how many a second. Nothing set costs nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Guard {
+    /// Where there is one, whoever is in none of them is refused.
+    pub allow: Vec<IpNet>,
+    pub deny: Vec<IpNet>,
+    /// New flows of all sources together.
+    pub rate: Option<Rate>,
+    /// New flows of one source: an IPv4 address or an IPv6 /64.
+    pub source_rate: Option<Rate>,
+}
+
+/// A token bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    pub per_second: u32,
+    /// How many may come at once after a pause.
+    pub burst: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -105,6 +239,7 @@ pub struct Backend {
 pub enum Protocol {
     Tcp,
     Udp,
+    Sctp,
 }
 
 impl Protocol {
@@ -113,6 +248,7 @@ impl Protocol {
         match self {
             Self::Tcp => 6,
             Self::Udp => 17,
+            Self::Sctp => 132,
         }
     }
 }
@@ -122,6 +258,7 @@ impl fmt::Display for Protocol {
         f.write_str(match self {
             Self::Tcp => "tcp",
             Self::Udp => "udp",
+            Self::Sctp => "sctp",
         })
     }
 }
@@ -131,6 +268,7 @@ impl fmt::Display for Protocol {
 pub enum ForwardMode {
     L2,
     Ipip,
+    Gue,
     Nat,
 }
 

@@ -69,8 +69,8 @@ pub(super) fn backend_entry(service: &Service, backend: &Backend, next_hop: &Nex
     let forward = match (service.forward, backend.address) {
         (ForwardMode::L2, _) => forward::L2,
         (ForwardMode::Nat, _) => forward::NAT,
-        (ForwardMode::Ipip, IpAddr::V4(_)) => forward::IPIP4,
-        (ForwardMode::Ipip, IpAddr::V6(_)) => forward::IPIP6,
+        (ForwardMode::Ipip | ForwardMode::Gue, IpAddr::V4(_)) => forward::IPIP4,
+        (ForwardMode::Ipip | ForwardMode::Gue, IpAddr::V6(_)) => forward::IPIP6,
     };
     let (outer_source, outer_source_mask) = match forward {
         forward::IPIP4 => outer_source(IpNet::V4(node.encap_source_v4)),

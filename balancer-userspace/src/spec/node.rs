@@ -85,9 +85,10 @@ pub(super) fn limits(root: &Section<'_>) -> Limits {
         section.as_ref().and_then(|limits| limits.number(key, 1..=largest)).map_or(default, |number| number.value)
     };
     Limits {
-        services: limit("services", 1024, 65_536),
-        backends: limit("backends", 16_384, 65_535),
+        services: limit("services", Limits::DEFAULT.services, 65_536),
+        backends: limit("backends", Limits::DEFAULT.backends, Limits::MOST_BACKENDS),
         table_size: limit("table_size", TableSize::MAX, TableSize::MAX),
+        ..Limits::DEFAULT
     }
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::diagnostic::{Kind, Span};
 use super::reader::{Placed, Section};
 use crate::model::{
-    Affinity, Backend, BackendName, CheckKind, ForwardMode, HealthCheck, Jitter, Protocol, Service, ServiceName,
-    TableSize, Weight,
+    Affinity, Backend, BackendName, CheckKind, Connections, ForwardMode, Guard, Gue, HealthCheck, Jitter, Ports,
+    Protocol, Service, ServiceName, TableSize, Weight,
 };
 
 pub(super) const SERVICE_KEYS: &[&str] =
@@ -69,10 +69,17 @@ fn service(section: &Section<'_>) -> Read {
             name: name.as_ref()?.value.clone(),
             protocol: protocol.as_ref()?.value,
             address: address.as_ref()?.value,
+            prefix_len: if address.as_ref()?.value.is_ipv4() { 32 } else { 128 },
             port,
+            ports: Ports::One(port),
             forward: forward.as_ref()?.value,
+            gue: Gue::DEFAULT,
             affinity,
             table_size: size?,
+            connections: Connections::DEFAULT,
+            quic: None,
+            mss_clamp: None,
+            guard: Guard::default(),
             health,
             backends: backends.iter().map(|backend| backend.model(port)).collect(),
         })
@@ -87,6 +94,7 @@ impl ReadBackend {
             address: self.address.value,
             port: self.port.as_ref().map_or(service_port, |port| port.value),
             weight: self.weight,
+            server_id: None,
         }
     }
 }

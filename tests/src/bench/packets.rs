@@ -203,7 +203,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 impl Bench {
     fn new() -> Result<Self> {
         let pin_dir = PathBuf::from("/sys/fs/bpf").join(unique("bench"));
-        let limits = Limits { services: 64, backends: 1000, table_size: SLOTS };
+        let limits = Limits { services: 64, backends: 1000, table_size: SLOTS, ..Limits::DEFAULT };
         let (plane, _) = DataPlane::load(Pins::create(&pin_dir)?, limits, DatapathLog::Warn)?;
         let mut bench = Self { object: programs::object()?, plane, pin_dir };
         for name in ["driver", "floor_nothing", "floor_parse", "floor_l2", "floor_ipip", "floor_ipip6"] {
