@@ -3,7 +3,7 @@
 //! Sums are taken over words as they lie in memory: one's complement addition does not care about byte order as long
 //! as the result is stored the same way (RFC 1071, 2.B).
 
-use crate::headers::Be16;
+use crate::headers::{Be16, Ipv4};
 
 /// Folds a sum of 16-bit and 32-bit words into 16 bits.
 #[inline(always)]
@@ -13,6 +13,22 @@ pub fn fold(sum: u64) -> u16 {
     let sum = (sum & 0xffff) + (sum >> 16);
     let sum = (sum & 0xffff) + (sum >> 16);
     sum as u16
+}
+
+/// The folded sum of an IPv4 header without its options, checksum included: 0xffff where it is right.
+#[inline(always)]
+pub fn of_ipv4(ip: &Ipv4) -> u16 {
+    let pair = |low: u8, high: u8| u64::from(u16::from_le_bytes([low, high]));
+    fold(
+        pair(ip.version_ihl, ip.tos)
+            + u64::from(ip.total_length.0)
+            + u64::from(ip.id.0)
+            + u64::from(ip.flags_fragment.0)
+            + pair(ip.ttl, ip.protocol)
+            + u64::from(ip.checksum.0)
+            + u64::from(ip.source)
+            + u64::from(ip.destination),
+    )
 }
 
 /// A running difference between the old and the new words of a header.

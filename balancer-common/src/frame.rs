@@ -12,6 +12,12 @@ pub trait Frame {
 
     /// Puts `bytes` bytes, of undefined content, before the frame; `None` where there is no room.
     fn grow_front(&mut self, bytes: usize) -> Option<()>;
+
+    /// Takes `bytes` bytes off the front.
+    fn shrink_front(&mut self, bytes: usize) -> Option<()>;
+
+    /// Cuts the frame, with all its buffers, to its first `bytes` bytes; `None` where it is shorter.
+    fn truncate(&mut self, bytes: usize) -> Option<()>;
 }
 
 #[cfg(feature = "user")]
@@ -43,6 +49,23 @@ mod in_memory {
 
         fn grow_front(&mut self, bytes: usize) -> Option<()> {
             self.0.splice(0..0, core::iter::repeat_n(0, bytes));
+            Some(())
+        }
+
+        fn shrink_front(&mut self, bytes: usize) -> Option<()> {
+            // The kernel keeps a whole Ethernet header.
+            if self.0.len() < bytes + 14 {
+                return None;
+            }
+            self.0.drain(..bytes);
+            Some(())
+        }
+
+        fn truncate(&mut self, bytes: usize) -> Option<()> {
+            if self.0.len() < bytes {
+                return None;
+            }
+            self.0.truncate(bytes);
             Some(())
         }
     }

@@ -37,6 +37,27 @@ pub fn ipv6(keys: &HashKeys, source: &[u32; 4], ports: u32) -> u64 {
     mix(mix(mix(high ^ keys.first) ^ low) ^ u64::from(ports) ^ keys.second)
 }
 
+/// The flow hash, for either family.
+#[inline(always)]
+pub fn of_flow(keys: &HashKeys, is_ipv6: bool, source: &[u32; 4], ports: u32) -> u64 {
+    if is_ipv6 { ipv6(keys, source, ports) } else { ipv4(keys, source[0], ports) }
+}
+
+/// Who a flow is, whatever selects its slot: both addresses and both ports under keys that never change in the life of
+/// the maps. Two flows of one service have the same with a chance of 2^-64.
+#[inline(always)]
+pub fn identity(keys: &[u64; 2], source: &[u32; 4], destination: &[u32; 4], ports: u32) -> u64 {
+    let word = |low: u32, high: u32| u64::from(low) | (u64::from(high) << 32);
+    let mut h = mix(word(source[0], ports) ^ keys[0]);
+    h = mix(h ^ word(source[1], destination[0]) ^ keys[1]);
+    // Of IPv4 addresses the rest is 0.
+    if source[2] | source[3] | destination[2] | destination[3] != 0 {
+        h = mix(h ^ word(source[2], source[3]));
+        h = mix(h ^ word(destination[2], destination[3]).rotate_left(17));
+    }
+    mix(h ^ u64::from(destination[1]))
+}
+
 /// The slot of a hash: its upper half scaled to the table's size (a multiplication where a remainder would divide).
 #[inline(always)]
 pub fn slot(hash: u64, table_size: u32) -> u32 {

@@ -90,15 +90,80 @@ headers! {
         length: Be16,
         checksum: Be16,
     }
+    /// RFC 9260: the common header and the type of the first chunk.
+    Sctp[13] {
+        source: Be16,
+        destination: Be16,
+        verification_tag: u32,
+        checksum: u32,
+        chunk_type: u8,
+    }
+    /// The first bytes of every transport header here.
+    Ports[4] {
+        source: Be16,
+        destination: Be16,
+    }
+    /// RFC 792 and RFC 4443; `rest` is what the type makes of it.
+    Icmp[8] {
+        kind: u8,
+        code: u8,
+        checksum: Be16,
+        rest: u32,
+    }
+    /// IEEE 802.1Q: a tag that stands before the type.
+    VlanTag[4] {
+        control: Be16,
+        ether_type: Be16,
+    }
+    /// RFC 8200: how every extension header but the fragment's begins.
+    Extension[2] {
+        next_header: u8,
+        length: u8,
+    }
+    /// RFC 8200, 4.4.
+    RoutingHeader[4] {
+        next_header: u8,
+        length: u8,
+        kind: u8,
+        segments_left: u8,
+    }
+    /// RFC 8200, 4.5.
+    FragmentHeader[8] {
+        next_header: u8,
+        reserved: u8,
+        offset_more: Be16,
+        id: u32,
+    }
+    /// draft-ietf-intarea-gue, variant 0 without extensions.
+    Gue[4] {
+        variant_length: u8,
+        protocol: u8,
+        flags: Be16,
+    }
+    /// Any four bytes.
+    Word[4] {
+        value: u32,
+    }
+    /// Any two bytes.
+    Half[2] {
+        value: u16,
+    }
 }
 
 pub const ETHER_IPV4: Be16 = Be16::new(0x0800);
 pub const ETHER_IPV6: Be16 = Be16::new(0x86dd);
 
+pub const ETHER_VLAN: Be16 = Be16::new(0x8100);
+/// IEEE 802.1ad, the outer tag of two.
+pub const ETHER_QINQ: Be16 = Be16::new(0x88a8);
+
+pub const PROTOCOL_ICMP: u8 = 1;
 pub const PROTOCOL_IPIP: u8 = 4;
 pub const PROTOCOL_TCP: u8 = 6;
 pub const PROTOCOL_UDP: u8 = 17;
 pub const PROTOCOL_IPV6: u8 = 41;
+pub const PROTOCOL_ICMPV6: u8 = 58;
+pub const PROTOCOL_SCTP: u8 = 132;
 
 /// RFC 791: don't fragment, more fragments, and the 13 bits of the offset.
 pub const IPV4_DF: u16 = 0x4000;

@@ -6,16 +6,27 @@
 
 #![no_std]
 
+pub mod capture;
 pub mod checksum;
+pub mod clock;
 pub mod datapath;
 pub mod encap;
 pub mod flow;
 pub mod frame;
+pub mod guard;
 pub mod hash;
 pub mod headers;
+pub mod icmp;
+pub mod index;
 pub mod layout;
+pub mod lookup;
+pub mod mss;
 pub mod nat;
+pub mod owner;
 pub mod parse;
+pub mod quic;
 pub mod slot;
+pub mod steps;
 pub mod tables;
 pub mod verdict;
+pub mod vlan;

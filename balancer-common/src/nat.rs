@@ -13,6 +13,38 @@ pub enum End {
     Destination,
 }
 
+/// Puts `address` in the place of a fragment's own that is not the first: no ports follow, and the checksum of the
+/// transport header stands in the first. `is_ipv6` of both.
+#[inline(always)]
+pub fn rewrite_fragment<F: Frame>(frame: &mut F, is_ipv6: bool, end: End, address: &[u32; 4]) -> Result<(), Reason> {
+    rewrite_address(frame, is_ipv6, end, address).map(drop).ok_or(Reason::Malformed)
+}
+
+#[inline(always)]
+fn rewrite_address<F: Frame>(frame: &mut F, is_ipv6: bool, end: End, address: &[u32; 4]) -> Option<Difference> {
+    let difference = Difference::default();
+    if is_ipv6 {
+        let ip = frame.at::<Ipv6>(NETWORK)?;
+        let old = if end == End::Source { ip.source } else { ip.destination };
+        if end == End::Source {
+            ip.source = *address
+        } else {
+            ip.destination = *address
+        }
+        return Some(difference.replace_address(&old, address));
+    }
+    let ip = frame.at::<Ipv4>(NETWORK)?;
+    let old = if end == End::Source { ip.source } else { ip.destination };
+    if end == End::Source {
+        ip.source = address[0]
+    } else {
+        ip.destination = address[0]
+    }
+    let difference = difference.replace(old, address[0]);
+    ip.checksum = difference.apply(ip.checksum);
+    Some(difference)
+}
+
 /// Puts `address` and `port` (network byte order) in the place of the packet's own. Both are of one family.
 #[inline(always)]
 pub fn rewrite<F: Frame>(
@@ -22,29 +54,9 @@ pub fn rewrite<F: Frame>(
     address: &[u32; 4],
     port: u16,
 ) -> Result<(), Reason> {
-    let mut difference = Difference::default();
-    if packet.is_ipv6() {
-        let ip = frame.at::<Ipv6>(NETWORK).ok_or(Reason::Malformed)?;
-        let old = if end == End::Source { ip.source } else { ip.destination };
-        if end == End::Source {
-            ip.source = *address
-        } else {
-            ip.destination = *address
-        }
-        difference = difference.replace_address(&old, address);
-    } else {
-        let ip = frame.at::<Ipv4>(NETWORK).ok_or(Reason::Malformed)?;
-        let old = if end == End::Source { ip.source } else { ip.destination };
-        if end == End::Source {
-            ip.source = address[0]
-        } else {
-            ip.destination = address[0]
-        }
-        difference = difference.replace(old, address[0]);
-        ip.checksum = difference.apply(ip.checksum);
-    }
+    let difference = rewrite_address(frame, packet.is_ipv6(), end, address).ok_or(Reason::Malformed)?;
     if packet.destination.protocol() == PROTOCOL_TCP {
-        let tcp = frame.at::<Tcp>(packet.transport).ok_or(Reason::Malformed)?;
+        let tcp = frame.at::<Tcp>(packet.transport()).ok_or(Reason::Malformed)?;
         let old = if end == End::Source { tcp.source } else { tcp.destination };
         if end == End::Source {
             tcp.source = Be16(port)
@@ -53,7 +65,7 @@ pub fn rewrite<F: Frame>(
         }
         tcp.checksum = difference.replace16(old.0, port).apply(tcp.checksum);
     } else {
-        let udp = frame.at::<Udp>(packet.transport).ok_or(Reason::Malformed)?;
+        let udp = frame.at::<Udp>(packet.transport()).ok_or(Reason::Malformed)?;
         let old = if end == End::Source { udp.source } else { udp.destination };
         if end == End::Source {
             udp.source = Be16(port)

@@ -1,42 +1,47 @@
 //! A slot of a Maglev table and which of its two owners a packet goes to.
 
-/// Index of a backend in the kernel's backend map; 0 is no backend.
+/// Index of a backend in the kernel's backend map, 15 bits; 0 is no backend.
 pub type BackendIndex = u16;
 
 pub const NO_BACKEND: BackendIndex = 0;
 
-/// Two owners in 32 bits: the owner in the low half, the settled owner in the high half.
+const INDEX: u32 = 0x7fff;
+const OPEN: u32 = 1 << 31;
+
+/// Two owners in 32 bits, from the low end: the owner in 16 bits, the settled owner in 15, and whether the slot is open.
+/// A slot may be open although both are the same: after a change and the one back, flows that began between the two are
+/// in the flow table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(transparent)]
 pub struct Slot(pub u32);
 
 impl Slot {
     #[inline(always)]
-    pub const fn new(owner: BackendIndex, settled: BackendIndex) -> Self {
-        Self(owner as u32 | (settled as u32) << 16)
+    pub const fn open(owner: BackendIndex, settled: BackendIndex) -> Self {
+        Self((owner as u32 & INDEX) | (settled as u32 & INDEX) << 16 | OPEN)
     }
 
     /// A slot that no change has touched: both owners are the same.
     #[inline(always)]
     pub const fn closed(owner: BackendIndex) -> Self {
-        Self::new(owner, owner)
+        Self((owner as u32 & INDEX) | (owner as u32 & INDEX) << 16)
     }
 
     /// The backend that new flows get.
     #[inline(always)]
     pub const fn owner(self) -> BackendIndex {
-        self.0 as BackendIndex
+        (self.0 & INDEX) as BackendIndex
     }
 
     /// The backend that flows begun before the last change keep.
     #[inline(always)]
     pub const fn settled(self) -> BackendIndex {
-        (self.0 >> 16) as BackendIndex
+        ((self.0 >> 16) & INDEX) as BackendIndex
     }
 
     #[inline(always)]
     pub const fn is_open(self) -> bool {
-        self.owner() != self.settled()
+        self.0 & OPEN != 0
     }
 }
 
@@ -66,11 +71,13 @@ mod tests {
 
     #[test]
     fn a_value_holds_two_slots() {
-        let (even, odd) = (Slot::new(1, 2), Slot::closed(65_535));
+        let (even, odd) = (Slot::open(1, 2), Slot::closed(32_767));
         let value = u64::from(even.0) | u64::from(odd.0) << 32;
         assert_eq!((from_value(value, 10), from_value(value, 11)), (even, odd));
         assert_eq!((value_index(10), value_index(11), values_for(11)), (5, 5, 6));
         assert!(even.is_open() && !odd.is_open());
-        assert_eq!((odd.owner(), odd.settled()), (65_535, 65_535));
+        assert_eq!((odd.owner(), odd.settled()), (32_767, 32_767));
+        assert_eq!((even.owner(), even.settled()), (1, 2));
+        assert!(Slot::open(7, 7).is_open());
     }
 }

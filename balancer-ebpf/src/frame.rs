@@ -1,7 +1,7 @@
 //! A packet in the driver's buffer, behind bounds checks that the verifier follows.
 
 use aya_ebpf::bindings::xdp_md;
-use aya_ebpf::helpers::{bpf_xdp_adjust_head, bpf_xdp_get_buff_len};
+use aya_ebpf::helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len};
 use balancer_common::frame::Frame;
 use balancer_common::headers::Header;
 
@@ -52,5 +52,20 @@ impl Frame for XdpFrame {
     fn grow_front(&mut self, bytes: usize) -> Option<()> {
         // SAFETY: the kernel hands the program a valid context.
         (unsafe { bpf_xdp_adjust_head(self.ctx, -(bytes as i32)) } == 0).then_some(())
+    }
+
+    #[inline(always)]
+    fn shrink_front(&mut self, bytes: usize) -> Option<()> {
+        // SAFETY: the kernel hands the program a valid context.
+        (unsafe { bpf_xdp_adjust_head(self.ctx, bytes as i32) } == 0).then_some(())
+    }
+
+    #[inline(always)]
+    fn truncate(&mut self, bytes: usize) -> Option<()> {
+        // SAFETY: the kernel hands the program a valid context.
+        unsafe {
+            let longer = bpf_xdp_get_buff_len(self.ctx) as i64 - bytes as i64;
+            (longer >= 0 && bpf_xdp_adjust_tail(self.ctx, -(longer as i32)) == 0).then_some(())
+        }
     }
 }

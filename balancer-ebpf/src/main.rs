@@ -1,13 +1,23 @@
 //! The XDP program. It gives `balancer_common::datapath` the packet and the kernel's maps, and acts on the verdict.
 
-#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 
+#[cfg(target_arch = "bpf")]
+mod atomic;
+#[cfg(target_arch = "bpf")]
+mod events;
 #[cfg(target_arch = "bpf")]
 mod frame;
 #[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]
+mod opaque;
+#[cfg(target_arch = "bpf")]
 mod route;
+#[cfg(target_arch = "bpf")]
+mod steps;
+#[cfg(target_arch = "bpf")]
+mod tables;
 
 #[cfg(target_arch = "bpf")]
 mod program {
@@ -20,13 +30,16 @@ mod program {
     use balancer_common::verdict::{Reason, Verdict};
 
     use crate::frame::XdpFrame;
-    use crate::maps::{self, KernelTables};
+    use crate::maps;
+    use crate::tables::KernelTables;
 
     #[xdp(frags)]
     pub fn balancer(ctx: XdpContext) -> u32 {
         let mut frame = XdpFrame::new(ctx.ctx);
-        match process(&mut frame, &KernelTables { ctx: ctx.ctx }) {
+        let Some(settings) = maps::SETTINGS.get(0) else { return xdp_action::XDP_PASS };
+        match process(&mut frame, &KernelTables { ctx: ctx.ctx, settings }) {
             Verdict::Pass => xdp_action::XDP_PASS,
+            Verdict::Answer => xdp_action::XDP_TX,
             Verdict::Forward { ifindex } => forward(ctx.ctx, ifindex),
             Verdict::Drop(reason) => dropped(&ctx, reason),
         }

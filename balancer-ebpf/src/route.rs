@@ -1,11 +1,12 @@
 //! The kernel's own routing table, asked from the packet path.
 
 use aya_ebpf::bindings::{
-    BPF_FIB_LKUP_RET_BLACKHOLE, BPF_FIB_LKUP_RET_FWD_DISABLED, BPF_FIB_LKUP_RET_NOT_FWDED, BPF_FIB_LKUP_RET_PROHIBIT,
-    BPF_FIB_LKUP_RET_SUCCESS, BPF_FIB_LKUP_RET_UNREACHABLE, bpf_fib_lookup as FibParameters, xdp_md,
+    BPF_FIB_LKUP_RET_BLACKHOLE, BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_FWD_DISABLED,
+    BPF_FIB_LKUP_RET_NOT_FWDED, BPF_FIB_LKUP_RET_PROHIBIT, BPF_FIB_LKUP_RET_SUCCESS, BPF_FIB_LKUP_RET_UNREACHABLE,
+    bpf_fib_lookup as FibParameters, xdp_md,
 };
 use aya_ebpf::helpers::bpf_fib_lookup;
-use balancer_common::tables::{Route, RouteQuery};
+use balancer_common::tables::{Route, RouteQuery, Way};
 
 /// AF_INET and AF_INET6 of Linux.
 const AF_INET: u8 = 2;
@@ -34,17 +35,41 @@ pub fn look_up(ctx: *mut xdp_md, query: &RouteQuery) -> Route {
     }
     // SAFETY: a valid context and a parameter block of the size given.
     let answer = unsafe { bpf_fib_lookup(ctx.cast(), &raw mut *parameters, size_of::<FibParameters>() as i32, 0) };
-    match answer as u32 {
-        BPF_FIB_LKUP_RET_SUCCESS => {
-            Route::Forward { ifindex: parameters.ifindex, mac: parameters.dmac, source_mac: parameters.smac }
-        }
+    let way = match answer as u32 {
+        BPF_FIB_LKUP_RET_SUCCESS => Way::Forward,
         // Where forwarding is off the kernel answers so before it looks whether the packet is for this host.
         BPF_FIB_LKUP_RET_NOT_FWDED
         | BPF_FIB_LKUP_RET_FWD_DISABLED
         | BPF_FIB_LKUP_RET_BLACKHOLE
         | BPF_FIB_LKUP_RET_UNREACHABLE
-        | BPF_FIB_LKUP_RET_PROHIBIT => Route::Here,
-        // No neighbour yet, or the packet doesn't fit: the kernel resolves, fragments or complains.
-        _ => Route::Kernel,
+        | BPF_FIB_LKUP_RET_PROHIBIT => Way::Here,
+        BPF_FIB_LKUP_RET_FRAG_NEEDED => Way::TooBig,
+        // No neighbour yet: the kernel resolves it.
+        _ => Way::Kernel,
+    };
+    let words = (&raw const aligned).cast::<u64>();
+    // SAFETY: words of the parameter block, which is as long as eight. Both addresses end it, without alignment.
+    let [length, interface, sixth, seventh] = unsafe {
+        [
+            words.read_volatile(),
+            words.add(1).read_volatile(),
+            words.add(6).read_volatile(),
+            words.add(7).read_volatile(),
+        ]
+    };
+    Route {
+        way,
+        ifindex: interface & 0xffff_ffff,
+        mac: seventh >> 16,
+        source_mac: sixth >> 32 | (seventh & 0xffff) << 32,
+        // The kernel has written the route's MTU in the place of the length.
+        mtu: length >> 48,
     }
 }
+
+const _: () = {
+    use core::mem::offset_of;
+    assert!(size_of::<FibParameters>() == 64);
+    assert!(offset_of!(FibParameters, ifindex) == 8);
+    assert!(offset_of!(FibParameters, __bindgen_anon_1) == 6);
+};

@@ -37,8 +37,21 @@ pub type Overrides = BTreeMap<BackendId, Override>;
 pub struct Allocations {
     /// Of the maps that these places are in.
     pub instance: u64,
-    pub tables: BTreeMap<ServiceName, u32>,
+    /// Numbers of services.
+    pub services: BTreeMap<ServiceName, u16>,
     pub backends: BTreeMap<BackendId, Allocated>,
+    /// Backends that the config has no more, or has elsewhere, while established flows of theirs may be about.
+    #[serde(default)]
+    pub leaving: Vec<Leaving>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leaving {
+    pub id: BackendId,
+    #[serde(flatten)]
+    pub allocated: Allocated,
+    /// When it left, in the units of [`balancer_common::clock`].
+    pub since: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -151,11 +164,13 @@ mod tests {
         let state = StateDir::create(directory.path()).unwrap();
         assert_eq!(state.allocations().unwrap(), Allocations::default());
         let mut allocations = Allocations { instance: 7, ..Allocations::default() };
-        allocations.tables.insert("web".parse().unwrap(), 3);
+        allocations.services.insert("web".parse().unwrap(), 3);
         allocations.backends.insert(
             "web/a".parse().unwrap(),
             Allocated { index: 9, base: Counters::default(), identity: "l2 192.0.2.1".to_owned() },
         );
+        let allocated = Allocated { index: 8, base: Counters::default(), identity: "l2 192.0.2.2".to_owned() };
+        allocations.leaving.push(Leaving { id: "web/b".parse().unwrap(), allocated, since: 5 });
         state.save_allocations(&allocations).unwrap();
         assert_eq!(state.allocations().unwrap(), allocations);
         fs::write(directory.path().join("overrides.json"), "{").unwrap();

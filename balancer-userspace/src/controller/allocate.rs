@@ -45,19 +45,21 @@ impl Pool {
     }
 }
 
-/// Places of backends and of tables.
+/// Places of backends and numbers of services.
 #[derive(Debug, Clone)]
 pub(super) struct Pools {
     pub(super) backends: Pool,
-    pub(super) tables: Pool,
+    pub(super) services: Pool,
 }
 
 impl Pools {
     pub(super) fn new(limits: &crate::model::Limits, taken: &Allocations) -> Self {
+        let leaving = taken.leaving.iter().map(|left| left.allocated.index);
+        let indices = taken.backends.values().map(|allocated| allocated.index).chain(leaving);
         Self {
-            // 0 is no backend, and the last table's place is kept free for waiting out readers.
-            backends: Pool::new(1, limits.backends + 1, taken.backends.values().map(|a| u32::from(a.index))),
-            tables: Pool::new(0, limits.services * 2 - 1, taken.tables.values().copied()),
+            // 0 is no backend.
+            backends: Pool::new(1, limits.backends + 1, indices.map(u32::from)),
+            services: Pool::new(0, limits.services, taken.services.values().map(|number| u32::from(*number))),
         }
     }
 }

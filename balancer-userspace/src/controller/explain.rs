@@ -1,38 +1,39 @@
 //! Where a flow goes and why: the packet path itself, in userspace, over the maps as they are.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
-use balancer_common::datapath::{flow_hash, process};
+use balancer_common::datapath::process;
 use balancer_common::encap::varied_source;
-use balancer_common::frame::VecFrame;
-use balancer_common::hash;
-use balancer_common::headers::{PROTOCOL_TCP, TCP_SYN};
-use balancer_common::layout::forward;
-use balancer_common::parse::{Parsed, parse};
+use balancer_common::frame::{Frame, VecFrame};
+use balancer_common::headers::{Be16, Ipv4, PROTOCOL_SCTP, PROTOCOL_TCP, TCP_SYN};
+use balancer_common::layout::{BackendEntry, forward};
+use balancer_common::parse::{NETWORK, Packet, Parsed, parse};
 use balancer_common::tables::Tables;
 use balancer_common::verdict::Verdict;
+use balancer_common::{checksum, hash, lookup};
 
-use super::running::{Running, id};
+use super::running::Running;
 use crate::control::api::{Explanation, Flow, Route};
 use crate::controller::handle::Refusal;
 use crate::dataplane::KernelTables;
-use crate::model::{BackendName, ServiceName};
+use crate::model::{BackendName, Service, ServiceName};
 
 impl Running {
     pub(super) fn explain(&self, flow: &Flow) -> Result<Explanation, Refusal> {
         if flow.source.is_ipv4() != flow.destination.is_ipv4() {
             return Err(Refusal::Invalid("source and destination must both be IPv4 or both be IPv6".to_owned()));
         }
-        let tables = KernelTables(&self.plane);
+        let tables = KernelTables::new(&self.plane);
         let mut frame = VecFrame(first_packet(flow));
-        let Parsed::Packet(packet) = parse(&mut frame) else {
-            return Err(Refusal::Failed("the packet of this flow could not be made".to_owned()));
+        let mut packet = Packet::default();
+        let Parsed::Packet = parse(&mut frame, &mut packet) else {
+            return Err(Refusal::Failed(
+                "a packet of this flow can't be made; no client has such an address".to_owned(),
+            ));
         };
         let mut steps = Vec::new();
-        let entry = tables.service(&packet.destination).map(|entry| *entry);
-        let service = self.config.services.iter().find(|service| {
-            SocketAddr::new(service.address, service.port) == flow.destination && service.protocol == flow.protocol
-        });
+        let entry = lookup::service(&tables, &packet.destination).map(|entry| *entry);
+        let service = entry.and_then(|entry| self.numbered(entry.number));
         let (Some(entry), Some(service)) = (entry, service) else {
             steps.push(format!(
                 "no service is on {} {}: the packet passes to this host",
@@ -42,7 +43,8 @@ impl Running {
             return Ok(Explanation { flow: *flow, verdict, reason: None, steps, route: None });
         };
         steps.push(format!("service {} is on {} {}", service.name, flow.protocol, flow.destination));
-        let hash = flow_hash(&packet, &entry);
+        let ports = packet.ports() & entry.port_mask;
+        let hash = hash::of_flow(&entry.keys, packet.is_ipv6(), &packet.source(), ports);
         let slot = hash::slot(hash, entry.table_size);
         let inputs = if entry.port_mask == 0 { "the client's address" } else { "the 5-tuple" };
         steps.push(format!("{inputs} hashes to {hash:016x}, slot {slot} of {}", entry.table_size));
@@ -59,14 +61,22 @@ impl Running {
                 route: None,
             });
         }
-        let backend = tables.backend(owners.owner()).map(|backend| *backend);
-        let (Some(backend), Some(owner)) = (backend, self.owner_name(&service.name, owners.owner())) else {
-            return Err(Refusal::Failed(format!("slot {slot} names index {}, which no backend has", owners.owner())));
+        let chosen = tables.seen().map_or(owners.owner(), |seen| seen.backend);
+        let entry_of_chosen = tables.backend(chosen).map(|backend| *backend);
+        let (Some(backend), Some(chosen)) = (entry_of_chosen, self.owner_name(&service.name, chosen)) else {
+            return Err(Refusal::Failed(format!("slot {slot} names index {chosen}, which no backend has")));
         };
+        let owner = self.owner_name(&service.name, owners.owner()).unwrap_or_else(|| chosen.clone());
         let settled_owner = self.owner_name(&service.name, owners.settled()).unwrap_or_else(|| owner.clone());
         let generation = self.programmed.get(&service.name).map_or(0, |programmed| programmed.generation);
         steps.push(format!("the slot's owner is {owner}, put there by generation {generation}"));
-        let address = service.backends.iter().find(|b| b.name == owner).map_or(service.address, |b| b.address);
+        if owners.is_open() {
+            steps.push(format!("the slot is open: flows from before its last change stay with {settled_owner}"));
+        }
+        if chosen != owner {
+            steps.push(format!("this flow is known, or older than the change: it stays with {chosen}"));
+        }
+        let address = address_of(&backend);
         let interface = nix::net::if_::if_indextoname(backend.ifindex)
             .map_or_else(|_| format!("#{}", backend.ifindex), |name| name.to_string_lossy().into_owned());
         let mac = backend.mac.map(|byte| format!("{byte:02x}")).join(":");
@@ -81,7 +91,7 @@ impl Running {
             hash: format!("{hash:016x}"),
             slot,
             table_size: entry.table_size,
-            backend: owner.clone(),
+            backend: chosen,
             owner,
             settled_owner,
             address,
@@ -95,11 +105,17 @@ impl Running {
         Ok(Explanation { flow: *flow, verdict: "forward".to_owned(), reason: None, steps, route: Some(route) })
     }
 
+    fn numbered(&self, number: u16) -> Option<&Service> {
+        let (name, _) = self.allocations.services.iter().find(|(_, there)| **there == number)?;
+        self.service(name)
+    }
+
+    /// Who has an index: a backend of the service, or one that is leaving it.
     fn owner_name(&self, service: &ServiceName, index: u16) -> Option<BackendName> {
-        let service = self.service(service)?;
-        let has = |allocated: &crate::state::Allocated| allocated.index == index;
-        let owns = |name: &&crate::model::Backend| self.allocations.backends.get(&id(service, name)).is_some_and(has);
-        service.backends.iter().find(owns).map(|backend| backend.name.clone())
+        let present = self.allocations.backends.iter().map(|(id, allocated)| (id, allocated.index));
+        let leaving = self.allocations.leaving.iter().map(|left| (&left.id, left.allocated.index));
+        let mut all = present.chain(leaving);
+        all.find(|(id, there)| id.service == *service && *there == index).map(|(id, _)| id.backend.clone())
     }
 }
 
@@ -109,6 +125,9 @@ fn first_packet(flow: &Flow) -> Vec<u8> {
     let mut transport = [flow.source.port().to_be_bytes(), flow.destination.port().to_be_bytes()].concat();
     if protocol == PROTOCOL_TCP {
         transport.extend([0, 0, 0, 0, 0, 0, 0, 0, 0x50, TCP_SYN, 0xff, 0xff, 0, 0, 0, 0]);
+    } else if protocol == PROTOCOL_SCTP {
+        // Tag and checksum, and an INIT chunk.
+        transport.extend([0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 4]);
     } else {
         transport.extend([0, 8, 0, 0]);
     }
@@ -128,17 +147,34 @@ fn first_packet(flow: &Flow) -> Vec<u8> {
         _ => {}
     }
     frame.extend(transport);
-    frame
+    let mut frame = VecFrame(frame);
+    if flow.source.is_ipv4()
+        && let Some(ip) = frame.at::<Ipv4>(NETWORK)
+    {
+        ip.checksum = Be16(!checksum::of_ipv4(ip));
+    }
+    frame.0
 }
 
-fn outer_source(backend: &balancer_common::layout::BackendEntry, entropy: u32) -> Option<IpAddr> {
+fn address_of(backend: &BackendEntry) -> IpAddr {
+    match backend.address {
+        [four, 0, 0, 0] => IpAddr::from(four.to_ne_bytes()),
+        six => v6(six),
+    }
+}
+
+fn v6(words: [u32; 4]) -> IpAddr {
+    let bytes = words.map(u32::to_ne_bytes).concat();
+    <[u8; 16]>::try_from(bytes).map_or(IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED), IpAddr::from)
+}
+
+fn outer_source(backend: &BackendEntry, entropy: u32) -> Option<IpAddr> {
     let last = varied_source(backend, entropy);
     match backend.forward {
-        forward::IPIP4 => Some(IpAddr::from(last.to_ne_bytes())),
-        forward::IPIP6 => {
+        forward::IPIP4 | forward::GUE4 => Some(IpAddr::from(last.to_ne_bytes())),
+        forward::IPIP6 | forward::GUE6 => {
             let [a, b, c, _] = backend.outer_source;
-            let bytes = [a, b, c, last].map(u32::to_ne_bytes).concat();
-            <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from)
+            Some(v6([a, b, c, last]))
         }
         _ => None,
     }

@@ -7,7 +7,6 @@ use balancer_common::layout::BackendEntry;
 
 use super::handle::Refusal;
 use super::running::{Running, id, wanted};
-use crate::dataplane::Image;
 use crate::health::{Health, Report, Target};
 use crate::model::{Backend, BackendId, CheckKind, Service, ServiceName};
 use crate::neighbor::{Event, NextHop, Reachability, Wanted};
@@ -90,11 +89,11 @@ impl Running {
     }
 
     /// Until the kernel is asked anew, backends are reached as the earlier controller reached them.
-    pub(super) fn keep_next_hops(&mut self, image: &Image) {
+    pub(super) fn keep_next_hops(&mut self) {
         let mut kept = Vec::new();
         for (service, backend) in self.pairs() {
             let allocated = self.allocations.backends.get(&id(service, backend));
-            if let Some(entry) = allocated.and_then(|allocated| image.backends.get(&allocated.index)) {
+            if let Some(entry) = allocated.and_then(|allocated| self.image.backends.get(&allocated.index)) {
                 kept.push((wanted(service, backend), Reachability::Resolved(next_hop(entry, backend.address))));
             }
         }

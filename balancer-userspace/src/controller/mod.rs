@@ -7,13 +7,17 @@ mod allocate;
 mod build;
 mod change;
 mod explain;
+mod guards;
 pub mod handle;
 mod host;
 mod interfaces;
 mod learn;
+mod lookups;
 mod observer;
+mod paths;
 mod report;
 mod running;
+mod settle;
 mod start;
 mod watch;
 
@@ -174,6 +178,9 @@ impl Controller {
     fn tick(&mut self) {
         if self.running.out_of_step() {
             self.reconcile(self.running.all_services());
+        }
+        if let Err(error) = self.running.settle() {
+            log::error!("slots could not be settled: {error:#}");
         }
         let now = Instant::now();
         if self.running.observer.is_due(now) {

@@ -38,13 +38,14 @@ impl Running {
     pub(super) fn snapshot(&self) -> Result<Snapshot> {
         let limits = &self.config.limits;
         let backends = (self.pools.backends.in_use() as u64, u64::from(limits.backends));
+        let acl = u64::from(limits.acl_prefixes);
         Ok(Snapshot {
             services: self.services(None)?.iter().map(ServiceSample::from).collect(),
             dropped: self.drops()?,
             maps: BTreeMap::from([
-                ("services", (self.plane.service_entries() as u64, u64::from(limits.services) * 2)),
-                ("tables", (self.pools.tables.in_use() as u64, u64::from(limits.services) * 2 - 1)),
+                ("services", (self.pools.services.in_use() as u64, u64::from(limits.services))),
                 ("backends", backends),
+                ("acl", (self.programmed.values().map(|p| p.plan.acl().count() as u64).sum(), acl)),
             ]),
             config_applies: self.applies.clone(),
             config_last_apply_timestamp_seconds: self
@@ -85,13 +86,14 @@ impl Running {
 
     fn service_status(&self, service: &Service, counters: &[Counters]) -> ServiceStatus {
         let programmed = self.programmed.get(&service.name);
-        let kernel = programmed.and_then(|p| match self.plane.read_table(p.place, p.plan.table_size.get()) {
-            Ok(counts) => Some(counts),
-            Err(error) => {
-                log::error!("reading the table of {} back: {error:#}", service.name);
-                None
-            }
-        });
+        let kernel =
+            programmed.and_then(|p| match self.plane.read_table(p.plan.entry.table, p.plan.table_size.get()) {
+                Ok(slots) => Some(TableCounts::of(&slots)),
+                Err(error) => {
+                    log::error!("reading the table of {} back: {error:#}", service.name);
+                    None
+                }
+            });
         let layers = self.layers(service, programmed, kernel.as_ref(), counters);
         let backends = service.backends.iter().zip(layers).map(|(backend, share)| {
             let id = id(service, backend);

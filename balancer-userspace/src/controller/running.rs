@@ -5,17 +5,20 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, Result};
-use balancer_common::layout::{ServiceEntry, ServiceKey};
+use anyhow::{Context, Result, ensure};
+use balancer_common::layout::{Former, ServiceEntry, flags};
+use balancer_common::slot::{BackendIndex, Slot};
 
 use super::allocate::{Pools, identity, index};
 use super::observer::{Moment, Observer};
-use crate::dataplane::{Changes, Counters, DataPlane, Image, NewTable, TableCounts, TableState};
+use super::paths::PathMtus;
+use super::settle::Tracked;
+use crate::dataplane::{self, Changes, Counters, DataPlane, Image, NewTable, Opened, TableCounts, TableState};
 use crate::health::Health;
 use crate::model::{Backend, BackendId, CheckKind, Config, ForwardMode, Service, ServiceName, Weight};
 use crate::neighbor::{Reachability, Wanted};
-use crate::plan::{Effective, Placed, ServicePlan, Standing, address_entry, effective, plan_service};
-use crate::state::{Allocated, Allocations, Overrides, StateDir};
+use crate::plan::{Effective, Numbering, Placed, ServicePlan, Standing, effective, keeps_flows, plan_service, step};
+use crate::state::{Allocated, Allocations, Leaving, Overrides, StateDir};
 
 /// What health checks last said of a backend.
 #[derive(Debug, Clone, Default)]
@@ -31,11 +34,11 @@ pub(super) struct Checked {
 /// A service as it stands in the kernel.
 pub(super) struct Programmed {
     pub(super) plan: ServicePlan,
-    pub(super) place: u32,
     pub(super) counts: TableCounts,
     pub(super) generation: u64,
     /// When its table last changed, and the counters then.
     pub(super) changed: Moment,
+    pub(super) tracked: Tracked,
 }
 
 pub(super) struct Running {
@@ -48,14 +51,15 @@ pub(super) struct Running {
     pub(super) pools: Pools,
     pub(super) checked: HashMap<BackendId, Checked>,
     pub(super) reachable: HashMap<Wanted, Reachability>,
+    pub(super) paths: PathMtus,
     pub(super) plane: DataPlane,
     pub(super) programmed: BTreeMap<ServiceName, Programmed>,
-    /// Entries that say which addresses are VIPs.
-    pub(super) addresses: BTreeMap<ServiceKey, ServiceEntry>,
-    /// What the kernel holds, while nothing else is known of it: at the start, and after a write that failed.
-    pub(super) unsynced: Option<(Image, TableState)>,
+    /// What the maps hold, as far as it was written from here.
+    pub(super) image: Image,
+    /// Tables that the kernel holds, while nothing else is known of them: at the start, and after a write that failed.
+    pub(super) unsynced: Option<TableState>,
     pub(super) observer: Observer,
-    pub(super) interfaces: BTreeMap<String, Result<crate::dataplane::Attached, String>>,
+    pub(super) interfaces: BTreeMap<String, Result<dataplane::Attached, String>>,
     pub(super) applies: BTreeMap<&'static str, u64>,
     pub(super) applied_at: SystemTime,
     pub(super) refused: Option<String>,
@@ -86,31 +90,42 @@ impl Running {
 
     pub(super) fn effective(&self, service: &Service, backend: &Backend) -> Effective {
         let id = id(service, backend);
-        let health = match service.health.kind {
-            CheckKind::None => Health::Up,
-            _ => self.checked.get(&id).map_or(Health::Unknown, |checked| checked.health),
-        };
         let reachability = self.reachable.get(&wanted(service, backend)).cloned().unwrap_or(Reachability::Pending);
         effective(&Standing {
             weight: self.weight(service, backend),
             drained: self.overrides.get(&id).is_some_and(|set| set.drained),
-            health,
+            health: self.health(service, &id),
             reachability,
         })
+    }
+
+    fn health(&self, service: &Service, id: &BackendId) -> Health {
+        match service.health.kind {
+            CheckKind::None => Health::Up,
+            _ => self.checked.get(id).map_or(Health::Unknown, |checked| checked.health),
+        }
     }
 
     /// The index of a backend, a new one where it has none or became another to the kernel.
     fn place_backend(&mut self, service: &Service, backend: &Backend, given: &mut Given) -> Result<u16> {
         let id = id(service, backend);
         let identity = identity(service, backend, &self.config.node);
-        let before = self.allocations.backends.get(&id);
-        if let Some(allocated) = before.filter(|allocated| allocated.identity == identity) {
+        let before = self.allocations.backends.get(&id).cloned();
+        if let Some(allocated) = before.as_ref().filter(|allocated| allocated.identity == identity) {
             return Ok(allocated.index);
         }
-        let base = before.map_or(Counters::default(), |old| {
-            given.freed.push(old.index);
-            old.base + given.counters.get(usize::from(old.index)).copied().unwrap_or_default()
-        });
+        if let Some(old) = before {
+            self.leave(service, &id, old, given);
+        }
+        // One that left and comes back is the same to its flows.
+        let back = |left: &Leaving| left.id == id && left.allocated.identity == identity;
+        if let Some(place) = self.allocations.leaving.iter().position(back) {
+            let allocated = self.allocations.leaving.remove(place).allocated;
+            given.changed = true;
+            self.allocations.backends.insert(id, allocated.clone());
+            return Ok(allocated.index);
+        }
+        let base = given.bases.get(&id).copied().unwrap_or_default();
         let place = self.pools.backends.take().context("no place is left for a backend; raise `limits.backends`")?;
         let allocated = Allocated { index: index(place), base, identity };
         given.fresh.push(allocated.index);
@@ -118,34 +133,134 @@ impl Running {
         Ok(index(place))
     }
 
-    /// The place of a service's table, a new one where the table's size changes: the old one is read until the service's
-    /// entry names the new.
-    fn place_table(&mut self, service: &Service, given: &mut Given) -> Result<u32> {
-        let resized = self.programmed.get(&service.name).is_some_and(|p| p.plan.table_size != service.table_size);
-        match self.allocations.tables.get(&service.name) {
-            Some(place) if !resized => return Ok(*place),
-            Some(place) => given.freed_tables.push(*place),
-            None => {}
+    /// A backend's index is free at once, or when the flows that it has are gone.
+    fn leave(&mut self, service: &Service, id: &BackendId, old: Allocated, given: &mut Given) {
+        given.changed = true;
+        let counted = given.counters.get(usize::from(old.index)).copied().unwrap_or_default();
+        given.bases.insert(id.clone(), old.base + counted);
+        let has_flows = self.image.backends.contains_key(&old.index) && self.programmed.contains_key(&service.name);
+        if keeps_flows(service) && has_flows {
+            self.allocations.leaving.push(Leaving { id: id.clone(), allocated: old, since: dataplane::now() });
+        } else {
+            given.freed.push(old.index);
         }
-        let place = self.pools.tables.take().context("no place is left for a table; raise `limits.services`")?;
-        given.tables = true;
-        self.allocations.tables.insert(service.name.clone(), place);
-        Ok(place)
+    }
+
+    fn place_service(&mut self, service: &Service, given: &mut Given) -> Result<u16> {
+        if let Some(number) = self.allocations.services.get(&service.name) {
+            return Ok(*number);
+        }
+        let number = self.pools.services.take().context("no place is left for a service; raise `limits.services`")?;
+        let number = u16::try_from(number)?;
+        given.numbered.push(number);
+        self.allocations.services.insert(service.name.clone(), number);
+        Ok(number)
+    }
+
+    /// The entry that the kernel has for a service of this number.
+    fn entry_before(&self, service: &Service, number: u16) -> Option<ServiceEntry> {
+        if let Some(programmed) = self.programmed.get(&service.name) {
+            return Some(programmed.plan.entry);
+        }
+        self.image.services().find(|entry| entry.number == number)
     }
 
     fn plan(&mut self, service: &Service, given: &mut Given) -> Result<ServicePlan> {
+        let absent = self.absent_backends(service);
+        for (id, old) in absent {
+            self.allocations.backends.remove(&id);
+            self.leave(service, &id, old, given);
+        }
         let mut placed = Vec::with_capacity(service.backends.len());
         for backend in &service.backends {
             let index = self.place_backend(service, backend, given)?;
-            let weight = self.effective(service, backend).weight;
             let next_hop = match self.reachable.get(&wanted(service, backend)) {
-                Some(Reachability::Resolved(next_hop)) => Some(next_hop.clone()),
+                Some(Reachability::Resolved(next_hop)) => Some(self.paths.applied(next_hop, backend.address)),
                 _ => None,
             };
-            placed.push(Placed { index, weight, next_hop });
+            placed.push(Placed {
+                index,
+                weight: self.effective(service, backend).weight,
+                next_hop,
+                dead: self.health(service, &id(service, backend)) == Health::Down,
+            });
         }
-        let table = self.place_table(service, given)?;
-        Ok(plan_service(service, &placed, table, &self.config.node))
+        let number = self.place_service(service, given)?;
+        let before = self.entry_before(service, number);
+        let numbering = Numbering {
+            number,
+            table: before.map_or(u32::from(number) * 2, |entry| entry.table),
+            era: before.map_or(0, |entry| entry.era),
+            acl: before.map_or(0, |entry| entry.acl),
+            former: before.is_some_and(|entry| entry.has(flags::FORMER)) && keeps_flows(service),
+        };
+        let mut plan = plan_service(service, &placed, &numbering, &self.config.node);
+        if let Some(before) = before {
+            self.follow_mapping(service, &mut plan, &before, given)?;
+            if before.has(flags::FORMER) && !plan.entry.has(flags::FORMER) {
+                given.freed_tables.push(before.table ^ 1);
+            }
+        }
+        self.keep_entries(service, &mut plan, &placed);
+        let same_lists = self.programmed.get(&service.name).map(|p| *p.plan.guard == service.guard);
+        if same_lists == Some(false) || (same_lists.is_none() && plan.acl().next().is_some()) {
+            plan.set_acl(plan.entry.acl.wrapping_add(1));
+        }
+        Ok(plan)
+    }
+
+    /// With another seed, affinity or table size flows have other slots: the table goes to the other place, and the one
+    /// that is there becomes the former.
+    fn follow_mapping(
+        &self,
+        service: &Service,
+        plan: &mut ServicePlan,
+        before: &ServiceEntry,
+        given: &mut Given,
+    ) -> Result<()> {
+        if plan.same_mapping(before) {
+            return Ok(());
+        }
+        ensure!(
+            !before.has(flags::FORMER),
+            "{}: the last change of seed, affinity or table size still has flows; it is over after \
+             `service.connections.quiet` without any of them",
+            service.name
+        );
+        plan.remap(before.table ^ 1, before.era.wrapping_add(1));
+        if plan.keeps {
+            let former = Former {
+                keys: before.keys,
+                table: before.table,
+                table_size: before.table_size,
+                port_mask: before.port_mask,
+                since: dataplane::now(),
+            };
+            given.former.push((before.number, former));
+        } else {
+            given.freed_tables.push(before.table);
+        }
+        Ok(())
+    }
+
+    /// Backends of the service that the config has no more.
+    fn absent_backends(&self, service: &Service) -> Vec<(BackendId, Allocated)> {
+        let present: BTreeSet<_> = service.backends.iter().map(|backend| &backend.name).collect();
+        let of_service = self.allocations.backends.iter().filter(|(id, _)| id.service == service.name);
+        let absent = of_service.filter(|(id, _)| !present.contains(&id.backend));
+        absent.map(|(id, allocated)| (id.clone(), allocated.clone())).collect()
+    }
+
+    /// Backends that can't be reached at the moment, and those that leave, keep the entry they have: their flows go on as
+    /// soon as the way is there again.
+    fn keep_entries(&self, service: &Service, plan: &mut ServicePlan, placed: &[Placed]) {
+        let unreached = placed.iter().filter(|place| place.next_hop.is_none()).map(|place| place.index);
+        let left = self.allocations.leaving.iter().filter(|left| left.id.service == service.name);
+        for index in unreached.chain(left.map(|left| left.allocated.index)) {
+            if let Some(entry) = self.image.backends.get(&index) {
+                plan.backends.push((index, *entry));
+            }
+        }
     }
 
     /// Brings the kernel to what config, commands, health and next hops ask for, for the services named (and those that
@@ -156,37 +271,33 @@ impl Running {
         if resync {
             dirty = self.all_services();
         }
-        let removed: Vec<ServiceName> =
-            self.programmed.keys().filter(|name| self.service(name).is_none()).cloned().collect();
-        let mut given = Given { counters: self.counters()?, ..Given::default() };
+        let mut given = Given { counters: self.counters()?, now: dataplane::now(), ..Given::default() };
         let services: Vec<Service> =
             self.config.services.iter().filter(|service| dirty.contains(&service.name)).cloned().collect();
         let mut plans = Vec::with_capacity(services.len());
-        for service in &services {
+        let planned: Result<()> = services.iter().try_for_each(|service| {
             plans.push((service.name.clone(), self.plan(service, &mut given)?));
+            Ok(())
+        });
+        if let Err(error) = planned {
+            self.unsynced = unsynced;
+            return Err(error);
         }
-        self.release_absent(&removed, &mut given);
+        let removed = self.release_absent(&mut given);
         if given.any() {
             self.plane.reset_counters(&given.fresh)?;
+            self.plane.reset_service_counters(&given.numbered)?;
             self.state.save_allocations(&self.allocations)?;
         }
-
-        let addresses: BTreeMap<_, _> = self.config.services.iter().map(address_entry).collect();
-        let mut wanted = Image { services: addresses.clone(), ..Image::default() };
-        plans.iter().for_each(|(_, plan)| plan.add_to(&mut wanted));
-        let (now, mut tables) = match unsynced {
-            Some((image, tables)) => (image, tables),
-            None => {
-                let mut now = Image { services: self.addresses.clone(), ..Image::default() };
-                let touched = dirty.iter().chain(&removed).filter_map(|name| self.programmed.get(name));
-                touched.for_each(|programmed| programmed.plan.add_to(&mut now));
-                (now, TableState::new())
-            }
-        };
-        let mut changes = now.changes_to(&wanted);
-        let (publish, changed) = self.new_tables(&plans, &mut tables, resync)?;
-        changes.remove_tables = given.freed_tables.clone();
-        changes.remove_tables.extend(tables.into_keys());
+        let wanted = self.wanted_image(&plans, &removed, resync);
+        let mut changes = self.image.changes_to(&wanted);
+        let mut tables = unsynced.unwrap_or_default();
+        let (publish, changed) = self.new_tables(&plans, &mut tables, resync, &mut changes, &given)?;
+        self.guard_changes(&plans, &mut changes, resync)?;
+        changes.former.clone_from(&given.former);
+        changes.remove_tables.clone_from(&given.freed_tables);
+        changes.remove_tables.extend(self.unwanted_tables(&plans, tables));
+        changes.remove_tracks = given.freed_numbers.iter().map(|number| u32::from(*number)).collect();
         changes.publish = publish;
         if changes.is_empty() && !resync {
             return Ok(Vec::new());
@@ -196,11 +307,48 @@ impl Running {
         let counts: BTreeMap<u32, TableCounts> =
             changes.publish.iter().map(|(place, table)| (*place, table.counts.clone())).collect();
         if let Err(error) = self.plane.apply(changes) {
-            self.unsynced = Some(self.plane.read_back()?);
+            let (image, tables) = self.plane.read_back()?;
+            (self.image, self.unsynced) = (image, Some(tables));
             return Err(error);
         }
-        self.note_applied(plans, &counts, &removed, addresses, given);
+        self.image = wanted;
+        self.note_applied(plans, &counts, &removed, given);
         Ok(changed)
+    }
+
+    /// Tables that nobody wants; a former one is wanted while it is in use.
+    fn unwanted_tables(&self, plans: &[(ServiceName, ServicePlan)], tables: TableState) -> Vec<u32> {
+        let former =
+            |place: &u32| plans.iter().any(|(_, plan)| plan.entry.has(flags::FORMER) && plan.entry.table ^ 1 == *place);
+        tables.into_keys().filter(|place| !former(place)).collect()
+    }
+
+    /// What the maps should hold once `plans` are in force.
+    fn wanted_image(&self, plans: &[(ServiceName, ServicePlan)], removed: &[ServiceName], resync: bool) -> Image {
+        let touched: BTreeSet<&ServiceName> = plans.iter().map(|(name, _)| name).chain(removed).collect();
+        let stay = || self.programmed.iter().filter(|(name, _)| !resync && !touched.contains(name));
+        let same = |(name, plan): &(ServiceName, ServicePlan)| {
+            self.programmed.get(name).is_some_and(|programmed| programmed.plan.same_lookups(plan))
+        };
+        let mut image = Image::default();
+        if !resync && removed.is_empty() && plans.iter().all(same) {
+            // The same addresses and ports: the index needs no rebuilding, however many services there are.
+            image.index.clone_from(&self.image.index);
+            image.prefixes.clone_from(&self.image.prefixes);
+        } else {
+            let all = stay().map(|(_, programmed)| &programmed.plan).chain(plans.iter().map(|(_, plan)| plan));
+            all.for_each(|plan| plan.add_lookups(&mut image));
+            image.sort_ranges();
+        }
+        if !resync {
+            image.backends.clone_from(&self.image.backends);
+            image.server_ids.clone_from(&self.image.server_ids);
+            for programmed in touched.iter().filter_map(|name| self.programmed.get(*name)) {
+                programmed.plan.remove_backends(&mut image);
+            }
+        }
+        plans.iter().for_each(|(_, plan)| plan.add_backends(&mut image));
+        image
     }
 
     /// Tables that differ from those in the kernel, and whose they are. Leaves in `tables` those that nobody wants.
@@ -209,49 +357,91 @@ impl Running {
         plans: &[(ServiceName, ServicePlan)],
         tables: &mut TableState,
         all: bool,
+        changes: &mut Changes,
+        given: &Given,
     ) -> Result<NewTables> {
         let outdated: Vec<_> = plans
             .iter()
             .filter(|(name, plan)| {
-                let same = |p: &Programmed| p.plan.same_table(plan) && p.place == plan.entry.table;
+                let same = |p: &Programmed| {
+                    p.plan.same_table(plan)
+                        && p.plan.entry.table == plan.entry.table
+                        && !plan.dead.iter().any(|dead| p.counts.settled.contains_key(dead))
+                };
                 all || !self.programmed.get(name).is_some_and(same)
             })
+            .map(|(name, plan)| {
+                let place = plan.entry.table;
+                let before = tables.remove(&place).or_else(|| {
+                    // Not where the place is a new one.
+                    let there = self.programmed.get(name).is_some_and(|p| p.plan.entry.table == place);
+                    there.then(|| self.plane.read_table(place, plan.table_size.get()).ok()).flatten()
+                });
+                (name, plan, before.filter(|slots| slots.len() == plan.table_size.get() as usize))
+            })
             .collect();
-        let built = super::build::in_parallel(&outdated, |(_, plan)| NewTable::new(&plan.owners()));
-        let (mut publish, mut changed) = (Vec::new(), Vec::new());
-        for ((name, plan), table) in outdated.into_iter().zip(built) {
-            let table = table?;
+        let built = super::build::in_parallel(&outdated, |(_, plan, before)| -> Result<_> {
+            let alive = |index: BackendIndex| !plan.dead.contains(&index);
+            let step = step(before.as_deref(), &plan.owners(), plan.keeps, alive);
             // A table adopted from an earlier controller stays where it is the same to the bit.
-            if tables.remove(&plan.entry.table).is_none_or(|there| there != table.counts) {
-                publish.push((plan.entry.table, table));
-            }
+            let same = before.as_ref() == Some(&step.slots);
+            Ok(if same { None } else { Some((NewTable::new(&step.slots)?, step.moved)) })
+        });
+        let (mut publish, mut changed) = (Vec::new(), Vec::new());
+        for ((name, plan, _), table) in outdated.into_iter().zip(built) {
+            let table: Option<(NewTable, Vec<u32>)> = table?;
             changed.push(name.clone());
+            let Some((table, mut moved)) = table else { continue };
+            let entry = plan.entry;
+            let began_former = given.former.iter().any(|(number, _)| *number == entry.number);
+            if began_former {
+                moved = (0..entry.table_size).collect();
+            }
+            if table.counts.open > 0 || began_former {
+                let number = u32::from(entry.number);
+                changes.opened.push(Opened { number, table_size: entry.table_size, slots: moved, now: given.now });
+                let entries = self.service(name).map_or(1, |service| service.connections.flow_table);
+                changes.flow_tables.push((number, entries));
+            }
+            publish.push((entry.table, table));
+        }
+        for (name, plan) in plans.iter().filter(|(_, plan)| plan.tracks_all()) {
+            let entries = self.service(name).map_or(1, |service| service.connections.flow_table);
+            changes.flow_tables.push((u32::from(plan.entry.number), entries));
         }
         Ok((publish, changed))
     }
 
-    /// Gives back places of services and backends that are in the config no more.
-    fn release_absent(&mut self, removed: &[ServiceName], given: &mut Given) {
-        let present: BTreeSet<BackendId> =
-            self.config.services.iter().flat_map(|s| s.backends.iter().map(move |b| id(s, b))).collect();
-        if self.allocations.backends.len() > present.len() {
-            self.allocations.backends.retain(|id, allocated| {
-                let keep = present.contains(id);
-                if !keep {
-                    given.freed.push(allocated.index);
-                }
-                keep
-            });
-        }
+    /// Gives back numbers and places of services that are in the config no more, and says which these are.
+    fn release_absent(&mut self, given: &mut Given) -> Vec<ServiceName> {
         let names = self.all_services();
-        self.allocations.tables.retain(|name, place| {
-            let keep = names.contains(name);
+        let absent: Vec<(ServiceName, u16)> = self
+            .allocations
+            .services
+            .iter()
+            .filter(|(name, _)| !names.contains(*name))
+            .map(|(name, number)| (name.clone(), *number))
+            .collect();
+        for (name, number) in &absent {
+            self.allocations.services.remove(name);
+            given.freed_numbers.push(*number);
+            given.freed_tables.extend([u32::from(*number) * 2, u32::from(*number) * 2 + 1]);
+        }
+        self.allocations.backends.retain(|id, allocated| {
+            let keep = names.contains(&id.service);
             if !keep {
-                given.freed_tables.push(*place);
+                given.freed.push(allocated.index);
             }
             keep
         });
-        given.tables |= !removed.is_empty();
+        self.allocations.leaving.retain(|left| {
+            let keep = names.contains(&left.id.service);
+            if !keep {
+                given.freed.push(left.allocated.index);
+            }
+            keep
+        });
+        absent.into_iter().map(|(name, _)| name).collect()
     }
 
     fn note_applied(
@@ -259,13 +449,11 @@ impl Running {
         plans: Vec<(ServiceName, ServicePlan)>,
         published: &BTreeMap<u32, TableCounts>,
         removed: &[ServiceName],
-        addresses: BTreeMap<ServiceKey, ServiceEntry>,
         given: Given,
     ) {
         if let Err(error) = self.state.save_generation(self.generation) {
             log::warn!("{error:#}");
         }
-        self.addresses = addresses;
         for name in removed {
             self.programmed.remove(name);
         }
@@ -276,16 +464,20 @@ impl Running {
             let counts = published.get(&place).cloned();
             let programmed = match (counts, before) {
                 (None, Some(before)) => Programmed { plan, ..before },
-                (counts, _) => {
-                    let counts = counts.or_else(|| self.plane.read_table(place, plan.table_size.get()).ok());
-                    let Some(counts) = counts else { continue };
-                    Programmed { plan, place, counts, generation: self.generation, changed: now.clone() }
+                (counts, before) => {
+                    let read = || self.plane.read_table(place, plan.table_size.get()).ok();
+                    let Some(counts) = counts.or_else(|| read().map(|slots: Vec<Slot>| TableCounts::of(&slots))) else {
+                        continue;
+                    };
+                    let tracked = before.map(|before| before.tracked.changed()).unwrap_or_default();
+                    let (generation, changed) = (self.generation, now.clone());
+                    Programmed { plan, counts, generation, changed, tracked }
                 }
             };
             self.programmed.insert(name, programmed);
         }
         given.freed.iter().for_each(|index| self.pools.backends.give_back(u32::from(*index)));
-        given.freed_tables.iter().for_each(|place| self.pools.tables.give_back(*place));
+        given.freed_numbers.iter().for_each(|number| self.pools.services.give_back(u32::from(*number)));
     }
 
     /// Counters by index, as the kernel has them.
@@ -301,35 +493,25 @@ type NewTables = (Vec<(u32, NewTable)>, Vec<ServiceName>);
 #[derive(Default)]
 struct Given {
     counters: Vec<Counters>,
+    now: u32,
+    /// What backends that lose their index were sent.
+    bases: HashMap<BackendId, Counters>,
     fresh: Vec<u16>,
     freed: Vec<u16>,
+    numbered: Vec<u16>,
+    freed_numbers: Vec<u16>,
     freed_tables: Vec<u32>,
-    tables: bool,
+    former: Vec<(u16, Former)>,
+    /// Who has which place is another than before, though no place is new.
+    changed: bool,
 }
 
 impl Given {
     fn any(&self) -> bool {
-        self.tables || !self.fresh.is_empty() || !self.freed.is_empty() || !self.freed_tables.is_empty()
-    }
-}
-
-impl ServicePlan {
-    fn add_to(&self, image: &mut Image) {
-        image.services.insert(self.key, self.entry);
-        image.replies.extend(self.replies.iter().copied());
-        image.backends.extend(self.backends.iter().copied());
-    }
-}
-
-impl Changes {
-    fn is_empty(&self) -> bool {
-        self.set_services.is_empty()
-            && self.remove_services.is_empty()
-            && self.set_replies.is_empty()
-            && self.remove_replies.is_empty()
-            && self.set_backends.is_empty()
-            && self.clear_backends.is_empty()
-            && self.publish.is_empty()
-            && self.remove_tables.is_empty()
+        self.changed
+            || !self.fresh.is_empty()
+            || !self.freed.is_empty()
+            || !self.numbered.is_empty()
+            || !self.freed_numbers.is_empty()
     }
 }

@@ -1,7 +1,7 @@
 //! From a config file to a running controller: take the locks, load over what is pinned, learn enough about backends to
 //! write the first tables, attach, serve.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -118,15 +118,16 @@ fn adopt(path: &Path, config: Config, state: StateDir, mut plane: DataPlane) -> 
     if plane.adopted() {
         log::info!(
             "took over {} services and {} backends from an earlier controller",
-            allocations.tables.len(),
+            allocations.services.len(),
             image.backends.len()
         );
     }
     let healths = state.healths()?;
+    let owners: BTreeSet<u16> = tables.values().flatten().map(|slot| slot.owner()).collect();
     let mut checked = HashMap::new();
     for (id, allocated) in &allocations.backends {
         // Who owned slots was up; that is better than not knowing.
-        let owned = || tables.values().any(|table| table.owned.contains_key(&allocated.index));
+        let owned = || owners.contains(&allocated.index);
         let health = match healths.get(id) {
             Some(health) if plane.adopted() => *health,
             _ if owned() => Health::Up,
@@ -146,16 +147,16 @@ fn adopt(path: &Path, config: Config, state: StateDir, mut plane: DataPlane) -> 
         reachable: HashMap::new(),
         plane,
         programmed: BTreeMap::new(),
-        addresses: BTreeMap::new(),
-        unsynced: None,
+        paths: super::paths::PathMtus::default(),
+        image,
+        unsynced: Some(tables),
         observer: super::observer::Observer::default(),
         interfaces: BTreeMap::new(),
         applies: BTreeMap::from([("ok", 0), ("refused", 0), ("failed", 0)]),
         applied_at: SystemTime::now(),
         refused: None,
     };
-    running.keep_next_hops(&image);
-    running.unsynced = Some((image, tables));
+    running.keep_next_hops();
     Ok(running)
 }
 
@@ -163,7 +164,7 @@ impl Controller {
     /// Waits until every backend was probed and looked up once, or long enough.
     async fn learn(&mut self) {
         let deadline = Instant::now() + LEARN;
-        let mut ignored = std::collections::BTreeSet::new();
+        let mut ignored = BTreeSet::new();
         while !self.running.knows_enough() {
             let step = async {
                 tokio::select! {

@@ -3,7 +3,7 @@
 use std::os::fd::BorrowedFd;
 
 use anyhow::{Context, Result};
-use balancer_common::layout::BackendCounters;
+use balancer_common::layout::{BackendCounters, ServiceCounters};
 use serde::{Deserialize, Serialize};
 
 use super::syscall;
@@ -41,4 +41,21 @@ pub(super) fn read(map: BorrowedFd<'_>, entries: u32) -> Result<Vec<Counters>> {
             .fold(Counters::default(), |sum, cpu| sum + Counters { packets: cpu[0], bytes: cpu[1], new_flows: cpu[2] })
     };
     Ok(values.chunks_exact(cpus * words).map(sum).collect())
+}
+
+/// Counters of the first `entries` services.
+pub(super) fn read_services(map: BorrowedFd<'_>, entries: u32) -> Result<Vec<ServiceCounters>> {
+    const WORDS: usize = size_of::<ServiceCounters>() / size_of::<u64>();
+    let cpus = aya::util::nr_cpus().map_err(|(file, error)| anyhow::anyhow!("{file}: {error}"))?;
+    let mut values = vec![0u64; entries as usize * cpus * WORDS];
+    syscall::read_array(map, entries, &mut values).context("reading the services' counters")?;
+    let sum = |per_cpu: &[u64]| {
+        let mut sums = [0u64; WORDS];
+        for cpu in per_cpu.chunks_exact(WORDS) {
+            sums.iter_mut().zip(cpu).for_each(|(sum, value)| *sum += value);
+        }
+        // SAFETY: same size, and any bytes are valid counters.
+        unsafe { std::mem::transmute::<[u64; WORDS], ServiceCounters>(sums) }
+    };
+    Ok(values.chunks_exact(cpus * WORDS).map(sum).collect())
 }

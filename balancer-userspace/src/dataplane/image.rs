@@ -2,47 +2,93 @@
 
 use std::collections::BTreeMap;
 
-use balancer_common::layout::{BackendEntry, ReplyEntry, ServiceEntry, ServiceKey};
-use balancer_common::slot::BackendIndex;
+use balancer_common::layout::{BackendEntry, Former, RateLimits, ServerIdKey, ServiceEntry};
+use balancer_common::slot::{BackendIndex, Slot};
 
-use super::table::{NewTable, TableCounts};
+pub use super::index::IndexContent;
+use super::table::NewTable;
+use crate::plan::LpmPrefix;
 
-/// What the maps hold, but for the tables.
+/// What the maps hold, but for the tables and what is about flows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Image {
-    pub services: BTreeMap<ServiceKey, ServiceEntry>,
-    pub replies: BTreeMap<ServiceKey, ReplyEntry>,
+    pub index: IndexContent,
+    pub prefixes: BTreeMap<LpmPrefix, ServiceEntry>,
     pub backends: BTreeMap<BackendIndex, BackendEntry>,
+    pub server_ids: BTreeMap<ServerIdKey, BackendIndex>,
 }
 
-/// Tables by their place in the map of tables.
-pub type TableState = BTreeMap<u32, TableCounts>;
+/// Slots by the table's place in the map of tables.
+pub type TableState = BTreeMap<u32, Vec<Slot>>;
 
 /// What to write, in any order; [`super::DataPlane::apply`] knows the right one.
 #[derive(Default)]
 pub struct Changes {
-    pub set_services: Vec<(ServiceKey, ServiceEntry)>,
-    pub remove_services: Vec<ServiceKey>,
-    pub set_replies: Vec<(ServiceKey, ReplyEntry)>,
-    pub remove_replies: Vec<ServiceKey>,
+    /// Absent where the index stays as it is.
+    pub index: Option<IndexContent>,
+    pub set_prefixes: Vec<(LpmPrefix, ServiceEntry)>,
+    pub remove_prefixes: Vec<LpmPrefix>,
     pub set_backends: Vec<(BackendIndex, BackendEntry)>,
     pub clear_backends: Vec<BackendIndex>,
+    pub set_server_ids: Vec<(ServerIdKey, BackendIndex)>,
+    pub remove_server_ids: Vec<ServerIdKey>,
+    /// By number of the service, as all that follows.
+    pub rates: Vec<(u16, RateLimits)>,
+    pub former: Vec<(u16, Former)>,
+    pub set_acl: Vec<(LpmPrefix, bool)>,
+    pub remove_acl: Vec<LpmPrefix>,
+    /// Flow tables of so many entries, where there is none yet.
+    pub flow_tables: Vec<(u32, u32)>,
+    /// Open slots: how many the table has, which change owners, and when.
+    pub opened: Vec<Opened>,
     pub publish: Vec<(u32, NewTable)>,
     pub remove_tables: Vec<u32>,
+    /// Services whose flow table and activity go.
+    pub remove_tracks: Vec<u32>,
+}
+
+/// Slots of one service that open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opened {
+    pub number: u32,
+    pub table_size: u32,
+    pub slots: Vec<u32>,
+    /// In the units of [`balancer_common::clock`].
+    pub now: u32,
 }
 
 impl Image {
-    /// What leads from `self` to `wanted`, without the tables.
+    /// What leads from `self` to `wanted`.
     pub fn changes_to(&self, wanted: &Self) -> Changes {
         Changes {
-            set_services: added(&self.services, &wanted.services),
-            remove_services: gone(&self.services, &wanted.services),
-            set_replies: added(&self.replies, &wanted.replies),
-            remove_replies: gone(&self.replies, &wanted.replies),
+            index: (self.index != wanted.index).then(|| wanted.index.clone()),
+            set_prefixes: added(&self.prefixes, &wanted.prefixes),
+            remove_prefixes: gone(&self.prefixes, &wanted.prefixes),
             set_backends: added(&self.backends, &wanted.backends),
             clear_backends: gone(&self.backends, &wanted.backends),
+            set_server_ids: added(&self.server_ids, &wanted.server_ids),
+            remove_server_ids: gone(&self.server_ids, &wanted.server_ids),
             ..Changes::default()
         }
+    }
+}
+
+impl Changes {
+    pub fn is_empty(&self) -> bool {
+        self.index.is_none()
+            && self.set_prefixes.is_empty()
+            && self.remove_prefixes.is_empty()
+            && self.set_backends.is_empty()
+            && self.clear_backends.is_empty()
+            && self.set_server_ids.is_empty()
+            && self.remove_server_ids.is_empty()
+            && self.rates.is_empty()
+            && self.former.is_empty()
+            && self.set_acl.is_empty()
+            && self.remove_acl.is_empty()
+            && self.publish.is_empty()
+            && self.remove_tables.is_empty()
+            && self.remove_tracks.is_empty()
     }
 }
 
@@ -66,6 +112,7 @@ mod tests {
         let changes = now.changes_to(&wanted);
         assert_eq!(changes.set_backends, [(3, entry(9)), (4, entry(4))]);
         assert_eq!(changes.clear_backends, [1]);
-        assert!(now.changes_to(&now).set_backends.is_empty());
+        assert!(changes.index.is_none());
+        assert!(now.changes_to(&now).is_empty());
     }
 }

@@ -1,23 +1,27 @@
-//! Loading the program over the pinned maps, and writing to them.
+//! Loading the program over the pinned maps.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use aya::maps::{Array, HashMap, Map, MapData, MapInfo, PerCpuArray};
+use aya::maps::lpm_trie::LpmTrie;
+use aya::maps::{Array, HashMap, Map, MapData, MapInfo, PerCpuArray, RingBuf};
 use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
+use balancer_common::capture::Filter;
 use balancer_common::layout::{
-    BackendCounters, BackendEntry, LAYOUT_VERSION, ReplyEntry, ServiceEntry, ServiceKey, Settings,
+    BackendCounters, BackendEntry, Bucket, Former, LAYOUT_VERSION, RateLimits, ServerIdKey, ServiceCounters,
+    ServiceEntry, Settings,
 };
 use balancer_common::slot::BackendIndex;
 use balancer_common::verdict::Reason;
 
-use super::image::{Changes, Image, TableState};
+use super::flows::Tracks;
+use super::index::{self, IndexMaps};
+use super::mapped::Mapped;
 use super::pins::Pins;
-use super::table::{TableCounts, pin_over};
 use super::{counters, syscall};
 use crate::model::{DatapathLog, Limits};
 
@@ -47,34 +51,64 @@ pub enum LoadError {
 pub struct DataPlane {
     pub(super) program: Ebpf,
     pub(super) pins: Pins,
-    services: HashMap<MapData, ServiceKey, ServiceEntry>,
-    replies: HashMap<MapData, ServiceKey, ReplyEntry>,
-    backends: Array<MapData, BackendEntry>,
-    counters: PerCpuArray<MapData, BackendCounters>,
-    /// The same maps as `backends` and `counters`, for reading in batches.
-    backends_fd: OwnedFd,
+    pub(super) index: IndexMaps,
+    pub(super) prefixes: LpmTrie<MapData, [u32; 5], ServiceEntry>,
+    pub(super) backends: Array<MapData, BackendEntry>,
+    pub(super) counters: PerCpuArray<MapData, BackendCounters>,
+    /// The same maps as `backends` and the counters, for reading in batches.
+    pub(super) backends_fd: OwnedFd,
     counters_fd: OwnedFd,
+    service_counters_fd: OwnedFd,
+    pub(super) service_counters: PerCpuArray<MapData, ServiceCounters>,
+    pub(super) server_ids: HashMap<MapData, ServerIdKey, u32>,
+    pub(super) former: Array<MapData, Former>,
+    pub(super) acl: LpmTrie<MapData, [u32; 5], u32>,
+    pub(super) rates: Array<MapData, RateLimits>,
+    pub(super) buckets: Array<MapData, Bucket>,
     drops: PerCpuArray<MapData, u64>,
-    settings: Array<MapData, Settings>,
-    table_map: MapData,
+    pub(super) settings: Mapped,
+    pub(super) filter: Array<MapData, Filter>,
+    events: Option<RingBuf<MapData>>,
+    pub(super) table_map: MapData,
     pub(super) tables: BTreeMap<u32, MapData>,
-    limits: Limits,
+    pub(super) tracks: Tracks,
+    pub(super) limits: Limits,
     instance: u64,
     /// Whether the maps were there before.
     adopted: bool,
 }
 
-/// Names of the object's maps, how many entries each gets, and the setting that says so.
-fn sizes(limits: &Limits) -> [(&'static str, u32, &'static str); 5] {
-    [
-        // Each service has an entry, and each VIP.
-        ("SERVICES", limits.services * 2, "limits.services"),
-        // A service that changes its table's size has two for a moment.
-        ("TABLES", limits.services * 2, "limits.services"),
+/// A map whose size a limit decides: its name, the setting, and how many entries a value of it asks for.
+struct MapSize {
+    map: &'static str,
+    setting: &'static str,
+    value: u32,
+    entries: fn(u32) -> u32,
+}
+
+fn sizes(limits: &Limits) -> Vec<MapSize> {
+    let of = |map, setting, value, entries| MapSize { map, setting, value, entries };
+    let services = |map, entries| of(map, "limits.services", limits.services, entries);
+    let backends = |map, entries| of(map, "limits.backends", limits.backends, entries);
+    vec![
+        // The table in force and the one before it, and a place that is never used: see `grace_period`.
+        services("TABLES", |n| n * 2 + 1),
+        services("FORMER", |n| n),
+        services("ACTIVITY", |n| n),
+        services("FLOWS", |n| n),
+        services("SERVICE_COUNTERS", |n| n),
+        services("RATES", |n| n),
+        services("BUCKETS", |n| n),
+        // A service on a prefix has an entry for its ports and one for its addresses.
+        services("PREFIXES", |n| n * 2),
         // Index 0 is no backend.
-        ("BACKENDS", limits.backends + 1, "limits.backends"),
-        ("COUNTERS", limits.backends + 1, "limits.backends"),
-        ("REPLIES", limits.backends, "limits.backends"),
+        backends("BACKENDS", |n| n + 1),
+        backends("COUNTERS", |n| n + 1),
+        backends("SERVER_IDS", |n| n),
+        of("FRAGMENTS", "limits.fragments", limits.fragments, |n| n),
+        // While one list replaces another both are there.
+        of("ACL", "limits.acl_prefixes", limits.acl_prefixes, |n| n * 2),
+        of("SOURCES", "limits.sources", limits.sources, |n| n),
     ]
 }
 
@@ -84,36 +118,52 @@ impl DataPlane {
     pub fn load(pins: Pins, limits: Limits, log: DatapathLog) -> Result<(Self, EbpfLogger<&'static dyn log::Log>)> {
         let adopted = check_pins(&pins, &limits)?;
         let level = log as u8;
-        let tables_pin = pins.map("TABLES");
         let maps_dir = pins.maps();
         let mut loader = EbpfLoader::new();
-        loader.default_map_pin_directory(&maps_dir).map_pin_path("TABLES", tables_pin.as_path());
-        loader.override_global(aya_log::LEVEL, &level, false);
-        for (name, entries, _) in sizes(&limits) {
-            loader.map_max_entries(name, entries);
+        let of_maps = ["TABLES", "ACTIVITY", "FLOWS"].map(|name| (name, pins.map(name)));
+        loader.default_map_pin_directory(&maps_dir);
+        for (name, path) in &of_maps {
+            loader.map_pin_path(name, path.as_path());
         }
+        loader.override_global(aya_log::LEVEL, &level, false);
+        for size in sizes(&limits) {
+            loader.map_max_entries(size.map, (size.entries)(size.value));
+        }
+        let capacity = index::capacity(&limits);
+        loader
+            .map_max_entries("INDEX", capacity.lines() * 2)
+            .map_max_entries("SEEDS", capacity.seeds() * 2)
+            .map_max_entries("RANGES", capacity.ranges() * 2);
         let mut program = loader.load(OBJECT).map_err(|error| LoadError::Program(chain(&error)))?;
         let logger = EbpfLogger::init(&mut program).context("opening the program's log")?;
         xdp(&mut program)?.load().map_err(|error| LoadError::Program(chain(&error)))?;
-        let table_map = match program.take_map("TABLES") {
-            Some(Map::ArrayOfMaps(data)) => data,
-            _ => bail!("the object has no map of tables"),
-        };
         let mut take = |name: &str| program.take_map(name).with_context(|| format!("the object has no map {name}"));
-        let (backends, counters) = (take("BACKENDS")?, take("COUNTERS")?);
+        let (backends, counters, service_counters) = (take("BACKENDS")?, take("COUNTERS")?, take("SERVICE_COUNTERS")?);
+        let tracks = Tracks::new(data(take("FLOWS")?)?, data(take("ACTIVITY")?)?);
+        let lines = [data(take("INDEX")?)?, data(take("SEEDS")?)?, data(take("RANGES")?)?];
         let mut plane = Self {
+            index: IndexMaps::new(&lines[0], &lines[1], &lines[2], &limits)?,
             backends_fd: descriptor(&backends)?,
             counters_fd: descriptor(&counters)?,
-            services: take("SERVICES")?.try_into()?,
-            replies: take("REPLIES")?.try_into()?,
+            service_counters_fd: descriptor(&service_counters)?,
+            service_counters: service_counters.try_into()?,
+            prefixes: take("PREFIXES")?.try_into()?,
             backends: backends.try_into()?,
             counters: counters.try_into()?,
+            server_ids: take("SERVER_IDS")?.try_into()?,
+            former: take("FORMER")?.try_into()?,
+            acl: take("ACL")?.try_into()?,
+            rates: take("RATES")?.try_into()?,
+            buckets: take("BUCKETS")?.try_into()?,
             drops: take("DROPS")?.try_into()?,
-            settings: take("SETTINGS")?.try_into()?,
+            settings: Mapped::new(data(take("SETTINGS")?)?.fd(), SETTINGS_WORDS).context("mapping the settings")?,
+            filter: take("FILTER")?.try_into()?,
+            events: Some(take("EVENTS")?.try_into()?),
+            table_map: data(take("TABLES")?)?,
             program,
             pins,
-            table_map,
             tables: BTreeMap::new(),
+            tracks,
             limits,
             instance: 0,
             adopted,
@@ -124,12 +174,20 @@ impl DataPlane {
 
     /// New maps get their number; old ones keep it.
     fn settle_instance(&mut self) -> Result<u64> {
-        let mut settings = self.settings.get(&0, 0)?;
-        if settings.instance == 0 {
-            settings = Settings { layout_version: LAYOUT_VERSION, nat: 0, instance: rand::random::<u64>() | 1 };
-            self.settings.set(0, settings, 0)?;
+        if self.settings.get(INSTANCE).unwrap_or(0) == 0 {
+            let empty = self.index.fill(0, &index::IndexContent::default())?;
+            let settings = Settings {
+                layout_version: LAYOUT_VERSION,
+                instance: rand::random::<u64>() | 1,
+                index: empty,
+                identity: rand::random(),
+                ..Settings::default()
+            };
+            // SAFETY: same size, integers only and no padding.
+            let words: [u64; SETTINGS_WORDS] = unsafe { std::mem::transmute(settings) };
+            self.settings.write(0, &words);
         }
-        Ok(settings.instance)
+        self.settings.get(INSTANCE).context("the settings are empty")
     }
 
     /// Ties notes on disk to these very maps.
@@ -141,133 +199,19 @@ impl DataPlane {
         self.adopted
     }
 
-    /// Reads back everything the maps hold.
-    pub fn read_back(&mut self) -> Result<(Image, TableState)> {
-        let mut image = Image {
-            services: self.services.iter().collect::<Result<_, _>>().context("reading the services back")?,
-            replies: self.replies.iter().collect::<Result<_, _>>().context("reading the replies back")?,
-            ..Image::default()
-        };
-        let entries = self.limits.backends + 1;
-        let words = size_of::<BackendEntry>() / 8;
-        let mut values = vec![0u64; entries as usize * words];
-        syscall::read_array(self.backends_fd.as_fd(), entries, &mut values).context("reading the backends back")?;
-        for (index, value) in values.chunks_exact(words).enumerate().skip(1) {
-            if value.iter().any(|word| *word != 0) {
-                let bytes: &[u64; 8] = value.try_into()?;
-                // SAFETY: same size, and any bytes are a valid entry.
-                let entry = unsafe { std::mem::transmute::<[u64; 8], BackendEntry>(*bytes) };
-                image.backends.insert(index as BackendIndex, entry);
-            }
-        }
-        let mut tables = TableState::new();
-        for entry in image.services.values().filter(|entry| entry.table_size > 0) {
-            let Ok(map) = MapData::from_pin(self.pins.table(entry.table)) else { continue };
-            let published = syscall::look_up(self.table_map.fd().as_fd(), entry.table).ok();
-            if published == Some(map.info()?.id()) {
-                tables.insert(entry.table, TableCounts::read(&map, entry.table_size)?);
-                self.tables.insert(entry.table, map);
-            }
-        }
-        Ok((image, tables))
-    }
-
-    /// Reads one table back from the kernel's memory, after checking that it is the one the program sees.
-    pub fn read_table(&self, place: u32, slots: u32) -> Result<TableCounts> {
-        let map = self.tables.get(&place).with_context(|| format!("there is no table at {place}"))?;
-        let published = syscall::look_up(self.table_map.fd().as_fd(), place).context("reading the map of tables")?;
-        let (ours, place_is) = (map.info()?.id(), published);
-        anyhow::ensure!(ours == place_is, "the program sees table {place_is} where {ours} was published");
-        TableCounts::read(map, slots)
-    }
-
-    /// Writes `changes`, in an order in which every packet finds either the state before or the one after, whole:
-    /// what is pointed to before what points to it, and the reverse for what goes.
-    pub fn apply(&mut self, changes: Changes) -> Result<()> {
-        for (index, entry) in &changes.set_backends {
-            self.backends.set(u32::from(*index), entry, 0).with_context(|| full("backend", "limits.backends"))?;
-        }
-        for (key, entry) in &changes.set_replies {
-            self.replies.insert(key, entry, 0).with_context(|| full("reply", "limits.backends"))?;
-        }
-        if !changes.set_replies.is_empty() {
-            self.set_nat(true)?;
-        }
-        self.publish(&changes.publish)?;
-        for (key, entry) in &changes.set_services {
-            let replaced = self.services.get(key, 0).is_ok();
-            self.services.insert(key, entry, 0).with_context(|| full("service", "limits.services"))?;
-            if replaced {
-                self.grace_period()?;
-            }
-        }
-        for key in &changes.remove_services {
-            self.services.remove(key).or_else(absent).context("removing a service")?;
-        }
-        for key in &changes.remove_replies {
-            self.replies.remove(key).or_else(absent).context("removing a reply")?;
-        }
-        if !changes.remove_services.is_empty() || !changes.remove_replies.is_empty() {
-            self.grace_period()?;
-        }
-        if !changes.remove_replies.is_empty() && self.replies.keys().next().is_none() {
-            self.set_nat(false)?;
-        }
-        for place in &changes.remove_tables {
-            syscall::delete(self.table_map.fd().as_fd(), *place).ok();
-            self.tables.remove(place);
-            let _ = std::fs::remove_file(self.pins.table(*place));
-        }
-        for index in &changes.clear_backends {
-            self.backends.set(u32::from(*index), BackendEntry::default(), 0).context("clearing a backend")?;
-        }
-        Ok(())
-    }
-
-    /// Swaps whole tables in, all with one system call and one grace period.
-    fn publish(&mut self, tables: &[(u32, super::NewTable)]) -> Result<()> {
-        for (place, table) in tables {
-            pin_over(&table.map, &self.pins.table(*place))?;
-        }
-        let places: Vec<u32> = tables.iter().map(|(place, _)| *place).collect();
-        let descriptors: Vec<u32> = tables.iter().map(|(_, t)| t.map.fd().as_fd().as_raw_fd() as u32).collect();
-        syscall::update(self.table_map.fd().as_fd(), &places, &descriptors)
-            .with_context(|| full("table", "limits.services"))?;
-        for (place, table) in tables {
-            let map = MapData::from_fd(table.map.fd().as_fd().try_clone_to_owned()?)?;
-            self.tables.insert(*place, map);
-        }
-        Ok(())
-    }
-
-    /// Waits until no packet is in the program that was there before. The kernel does so after each change of a map of
-    /// maps; the last place is never used.
-    fn grace_period(&self) -> Result<()> {
-        syscall::delete(self.table_map.fd().as_fd(), self.limits.services * 2 - 1).ok();
-        Ok(())
-    }
-
-    fn set_nat(&mut self, nat: bool) -> Result<()> {
-        let settings = self.settings.get(&0, 0)?;
-        if (settings.nat != 0) != nat {
-            self.settings.set(0, Settings { nat: u32::from(nat), ..settings }, 0)?;
-        }
-        Ok(())
-    }
-
-    /// Puts the counters of these backends to 0, before an index is given to another one.
-    pub fn reset_counters(&mut self, indices: &[BackendIndex]) -> Result<()> {
-        let zero = vec![BackendCounters::default(); aya::util::nr_cpus().map_err(|(_, error)| error)?];
-        for index in indices {
-            let zero = aya::maps::PerCpuValues::try_from(zero.clone())?;
-            self.counters.set(u32::from(*index), zero, 0).context("clearing a backend's counters")?;
-        }
-        Ok(())
+    /// The ring with the program's records; once.
+    pub fn take_events(&mut self) -> Option<RingBuf<MapData>> {
+        self.events.take()
     }
 
     /// Sums over all CPUs for the backends up to `highest`, by index.
     pub fn counters(&self, highest: BackendIndex) -> Result<Vec<counters::Counters>> {
         counters::read(self.counters_fd.as_fd(), u32::from(highest) + 1)
+    }
+
+    /// Sums over all CPUs for the services up to number `highest`.
+    pub fn service_counters(&self, highest: u32) -> Result<Vec<ServiceCounters>> {
+        counters::read_services(self.service_counters_fd.as_fd(), highest + 1)
     }
 
     /// Dropped packets by reason, in the order of [`Reason::ALL`].
@@ -276,25 +220,27 @@ impl DataPlane {
         (0..Reason::ALL.len()).map(read).collect()
     }
 
-    pub fn service_entries(&self) -> usize {
-        self.services.keys().count()
-    }
-
-    pub(super) fn look_up_service(&self, key: &ServiceKey) -> Option<ServiceEntry> {
-        self.services.get(key, 0).ok()
-    }
-
-    pub(super) fn look_up_backend(&self, index: BackendIndex) -> Option<BackendEntry> {
-        self.backends.get(&u32::from(index), 0).ok()
-    }
-
-    pub(super) fn look_up_reply(&self, key: &ServiceKey) -> Option<ReplyEntry> {
-        self.replies.get(key, 0).ok()
-    }
-
     /// The loaded program, for `BPF_PROG_TEST_RUN`.
     pub fn xdp(&mut self) -> Result<&mut Xdp> {
         xdp(&mut self.program)
+    }
+
+    pub(super) fn index_word(&self) -> u64 {
+        self.settings.get(INDEX).unwrap_or(0)
+    }
+}
+
+/// Words of the settings, and places of those that change.
+pub(super) const SETTINGS_WORDS: usize = size_of::<Settings>() / size_of::<u64>();
+const INSTANCE: usize = std::mem::offset_of!(Settings, instance) / 8;
+pub(super) const INDEX: usize = std::mem::offset_of!(Settings, index) / 8;
+pub(super) const IDENTITY: usize = std::mem::offset_of!(Settings, identity) / 8;
+pub(super) const CAPTURE: usize = std::mem::offset_of!(Settings, capture) / 8;
+
+fn data(map: Map) -> Result<MapData> {
+    match map {
+        Map::Array(data) | Map::ArrayOfMaps(data) => Ok(data),
+        _ => bail!("the object's map has another type than this version's"),
     }
 }
 
@@ -321,18 +267,6 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn full(what: &str, setting: &str) -> String {
-    format!("writing a {what} to the kernel; if the map is full, raise `{setting}`")
-}
-
-fn absent(error: aya::maps::MapError) -> Result<(), aya::maps::MapError> {
-    match error {
-        aya::maps::MapError::KeyNotFound => Ok(()),
-        aya::maps::MapError::SyscallError(ref call) if call.io_error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
-        other => Err(other),
-    }
-}
-
 /// Whether there are maps to take over; an error where they don't fit, since aya would use them all the same.
 fn check_pins(pins: &Pins, limits: &Limits) -> Result<bool> {
     let settings = pins.map("SETTINGS");
@@ -342,23 +276,24 @@ fn check_pins(pins: &Pins, limits: &Limits) -> Result<bool> {
         remove_files(&pins.tables());
         return Ok(false);
     }
-    let map = Map::from_map_data(MapData::from_pin(&settings).context("opening the pinned settings")?)?;
-    let found = Array::<_, Settings>::try_from(map).ok().and_then(|map| map.get(&0, 0).ok()).unwrap_or_default();
-    if found.layout_version != LAYOUT_VERSION && found.instance != 0 {
-        return Err(LoadError::Layout { found: found.layout_version }.into());
+    let map = MapData::from_pin(&settings).context("opening the pinned settings")?;
+    let words: Vec<u64> = syscall::read_first(map.fd().as_fd(), map.info()?.value_size() as usize)?;
+    let (version, instance) = (words.first().map_or(0, |word| *word as u32), words.get(1).copied().unwrap_or(0));
+    if version != LAYOUT_VERSION && instance != 0 {
+        return Err(LoadError::Layout { found: version }.into());
     }
-    for (name, entries, setting) in sizes(limits) {
-        let path = pins.map(name);
+    for size in sizes(limits) {
+        let path = pins.map(size.map);
         if !path.exists() {
             continue;
         }
-        let info = MapInfo::from_pin(&path).with_context(|| format!("opening {}", path.display()))?;
-        if info.max_entries() != entries {
-            let scale = |n: u32| if setting == "limits.services" { n / 2 } else { n - u32::from(name != "REPLIES") };
-            return Err(LoadError::Limit { setting, wanted: scale(entries), found: scale(info.max_entries()) }.into());
+        let there = MapInfo::from_pin(&path).with_context(|| format!("opening {}", path.display()))?.max_entries();
+        if there != (size.entries)(size.value) {
+            let found = (1..=there).find(|value| (size.entries)(*value) == there).unwrap_or(there);
+            return Err(LoadError::Limit { setting: size.setting, wanted: size.value, found }.into());
         }
     }
-    Ok(found.instance != 0)
+    Ok(instance != 0)
 }
 
 fn remove_files(directory: &Path) {

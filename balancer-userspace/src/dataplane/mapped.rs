@@ -1,39 +1,60 @@
-//! A table's map as memory: written and read without a system call a slot.
+//! An array map as memory: written and read without a system call an entry.
 
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::{io, slice};
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
-/// The values of a `BPF_F_MMAPABLE` array of `u64`.
+/// The values of a `BPF_F_MMAPABLE` array, as words.
+#[derive(Debug)]
 pub(super) struct Mapped {
     start: NonNull<u64>,
-    values: usize,
+    words: usize,
     bytes: NonZeroUsize,
 }
 
+// SAFETY: a mapping belongs to the process and no thread; every access goes through `&self` or `&mut self`.
+unsafe impl Send for Mapped {}
+// SAFETY: as above; what is shared is read and written in atomic words.
+unsafe impl Sync for Mapped {}
+
 impl Mapped {
-    pub(super) fn new(map: impl AsFd, values: u32) -> io::Result<Self> {
+    /// The first `words` words of a map.
+    pub(super) fn new(map: impl AsFd, words: usize) -> io::Result<Self> {
         let page = 4096;
-        let bytes = (values as usize * size_of::<u64>()).next_multiple_of(page).max(page);
+        let bytes = (words * size_of::<u64>()).next_multiple_of(page).max(page);
         let bytes = NonZeroUsize::new(bytes).ok_or(io::ErrorKind::InvalidInput)?;
         let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: a new shared mapping at an address of the kernel's choice; the kernel refuses a length beyond the map.
         let start = unsafe { mmap(None, bytes, access, MapFlags::MAP_SHARED, map, 0) }?;
-        Ok(Self { start: start.cast(), values: values as usize, bytes })
+        Ok(Self { start: start.cast(), words, bytes })
     }
 
-    pub(super) fn values(&self) -> &[u64] {
-        // SAFETY: the mapping is at least `values` words long, page aligned and lives as long as `self`. The program
-        // only reads tables, and this process writes one only before it is published, through `values_mut`.
-        unsafe { slice::from_raw_parts(self.start.as_ptr(), self.values) }
+    /// Words that the program may be reading, or writing, at this moment.
+    pub(super) fn words(&self) -> &[AtomicU64] {
+        // SAFETY: the mapping is at least `words` words long, page aligned and lives as long as `self`; atomics may be
+        // shared with whoever else maps the same memory.
+        unsafe { slice::from_raw_parts(self.start.as_ptr().cast(), self.words) }
     }
 
-    pub(super) fn values_mut(&mut self) -> &mut [u64] {
-        // SAFETY: as above.
-        unsafe { slice::from_raw_parts_mut(self.start.as_ptr(), self.values) }
+    pub(super) fn get(&self, place: usize) -> Option<u64> {
+        Some(self.words().get(place)?.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn set(&self, place: usize, value: u64) {
+        if let Some(word) = self.words().get(place) {
+            word.store(value, Ordering::Release);
+        }
+    }
+
+    /// Writes `values` from `place` on.
+    pub(super) fn write(&self, place: usize, values: &[u64]) {
+        for (word, value) in self.words().iter().skip(place).zip(values) {
+            word.store(*value, Ordering::Release);
+        }
     }
 }
 

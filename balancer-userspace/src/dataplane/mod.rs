@@ -1,24 +1,33 @@
 //! The kernel side as the controller sees it, and the only module that touches BPF.
 //!
-//! Everything is pinned below the pin directory: `maps/`, `tables/` (one a service), `links/` (one an interface).
+//! Everything is pinned below the pin directory: `maps/`, `tables/` (of each service its table, flow table and slot activity), `links/` (one an interface).
 //! A controller that starts finds them, puts its program in the place of the one that runs, and goes on.
 
 mod attach;
 mod counters;
 mod detach;
+mod flows;
 mod image;
+mod index;
 mod kernel;
 mod load;
 mod mapped;
 mod pins;
 mod syscall;
 mod table;
+mod write;
 
 pub use attach::{AttachError, Attached};
 pub use counters::Counters;
 pub use detach::{detach, detach_unattended};
-pub use image::{Changes, Image, TableState};
+pub use image::{Changes, Image, IndexContent, Opened, TableState};
 pub use kernel::KernelTables;
 pub use load::{DataPlane, LoadError};
 pub use pins::{Lock, Pins};
 pub use table::{NewTable, TableCounts};
+
+/// The present, in the units of [`balancer_common::clock`] and by the clock that the program reads.
+pub fn now() -> u32 {
+    let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC_COARSE).map(std::time::Duration::from);
+    balancer_common::clock::units(time.map_or(0, |time| time.as_nanos() as u64))
+}

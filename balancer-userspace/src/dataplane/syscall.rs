@@ -54,6 +54,90 @@ pub(super) fn read_array(map: BorrowedFd<'_>, entries: u32, values: &mut [u64]) 
     Ok(())
 }
 
+/// The first value of an array map, `bytes` long, as words.
+pub(super) fn read_first(map: BorrowedFd<'_>, bytes: usize) -> io::Result<Vec<u64>> {
+    let mut value = vec![0u64; bytes.div_ceil(8)];
+    let key = 0u32;
+    let mut attr = element(map, &key);
+    // SAFETY: the member that this command reads; the value is as long as the map's.
+    unsafe { &mut attr.__bindgen_anon_2 }.__bindgen_anon_1.value = value.as_mut_ptr() as u64;
+    bpf(bpf_cmd::BPF_MAP_LOOKUP_ELEM, &mut attr)?;
+    Ok(value)
+}
+
+/// Keys and values of a hash map of words, each value `words` words; at most `entries` of them.
+pub(super) fn read_hash(map: BorrowedFd<'_>, entries: u32, words: usize) -> io::Result<(Vec<u64>, Vec<u64>)> {
+    /// More than any bucket of the kernel's hash holds.
+    const BATCH: usize = 16_384;
+    let (mut all_keys, mut all_values) = (Vec::new(), Vec::new());
+    let (mut keys, mut values) = (vec![0u64; BATCH], vec![0u64; BATCH * words]);
+    // The cursor is the kernel's and as wide as a key at most.
+    let (mut cursor, mut started) = (0u64, false);
+    while all_keys.len() <= entries as usize {
+        let mut attr = zeroed();
+        let mut next = 0u64;
+        // SAFETY: the `batch` member is the one these commands read.
+        let batch = unsafe { &mut attr.batch };
+        batch.map_fd = map.as_raw_fd() as u32;
+        batch.in_batch = if started { (&raw const cursor) as u64 } else { 0 };
+        batch.out_batch = (&raw mut next) as u64;
+        batch.keys = keys.as_mut_ptr() as u64;
+        batch.values = values.as_mut_ptr() as u64;
+        batch.count = BATCH as u32;
+        let result = bpf(bpf_cmd::BPF_MAP_LOOKUP_BATCH, &mut attr);
+        // SAFETY: as above.
+        let count = unsafe { attr.batch.count } as usize;
+        match &result {
+            Err(error) if error.raw_os_error() != Some(libc::ENOENT) => return result.map(|_| (all_keys, all_values)),
+            _ => {}
+        }
+        all_keys.extend_from_slice(&keys[..count]);
+        all_values.extend_from_slice(&values[..count * words]);
+        // ENOENT says that the end of the map is reached.
+        if result.is_err() {
+            break;
+        }
+        (cursor, started) = (next, true);
+    }
+    Ok((all_keys, all_values))
+}
+
+/// Removes `keys` from a hash map of words; those that are gone already are fine.
+pub(super) fn delete_batch(map: BorrowedFd<'_>, keys: &[u64]) -> io::Result<()> {
+    let mut left = keys;
+    while !left.is_empty() {
+        let mut attr = zeroed();
+        // SAFETY: the `batch` member is the one this command reads.
+        let batch = unsafe { &mut attr.batch };
+        batch.map_fd = map.as_raw_fd() as u32;
+        batch.keys = left.as_ptr() as u64;
+        batch.count = left.len() as u32;
+        let result = bpf(bpf_cmd::BPF_MAP_DELETE_BATCH, &mut attr);
+        // SAFETY: as above.
+        let done = unsafe { attr.batch.count } as usize;
+        match result {
+            Ok(_) => return Ok(()),
+            // It stops at a key that is not there.
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => left = left.get(done + 1..).unwrap_or(&[]),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// The value at `key` of a hash map of words.
+pub(super) fn look_up_value<const WORDS: usize>(map: BorrowedFd<'_>, key: &u64) -> io::Result<[u64; WORDS]> {
+    let mut value = [0u64; WORDS];
+    let mut attr = zeroed();
+    // SAFETY: the member that the commands for one element read.
+    let element = unsafe { &mut attr.__bindgen_anon_2 };
+    element.map_fd = map.as_raw_fd() as u32;
+    element.key = (&raw const *key) as u64;
+    element.__bindgen_anon_1.value = value.as_mut_ptr() as u64;
+    bpf(bpf_cmd::BPF_MAP_LOOKUP_ELEM, &mut attr)?;
+    Ok(value)
+}
+
 /// Sets `values[i]` at `keys[i]`: indices and file descriptors of a map of maps.
 pub(super) fn update(map: BorrowedFd<'_>, keys: &[u32], values: &[u32]) -> io::Result<()> {
     if keys.is_empty() {

@@ -1,9 +1,11 @@
-//! Maglev tables in the kernel: made, filled, published whole, and read back.
+//! Maglev tables in the kernel: made, filled, published whole, and read back. The slots of a published table change one
+//! by one only where they close.
 
 use std::collections::BTreeMap;
 use std::hash::Hasher;
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result};
 use aya::maps::MapData;
@@ -23,63 +25,63 @@ pub struct NewTable {
 }
 
 /// What a table holds, without its slots.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TableCounts {
     pub slots: u32,
     /// Slots each backend owns; [`slot::NO_BACKEND`] is never among them.
     pub owned: BTreeMap<BackendIndex, u32>,
-    /// Slots whose owner and settled owner differ.
+    /// Open slots by their settled owner, nobody included.
+    pub settled: BTreeMap<BackendIndex, u32>,
+    /// Open slots.
     pub open: u32,
+    /// Of the owners, in order.
     pub digest: u64,
 }
 
 impl NewTable {
-    /// A table with these owners, all slots closed.
-    pub fn new(owners: &[BackendIndex]) -> Result<Self> {
-        let slots = owners.len() as u32;
-        let values = slot::values_for(slots);
-        let map = empty_map(values).with_context(|| format!("making a table of {slots} slots"))?;
-        let mut mapped = Mapped::new(map.fd().as_fd(), values).context("mapping a new table")?;
-        for (value, pair) in mapped.values_mut().iter_mut().zip(owners.chunks(slot::SLOTS_PER_VALUE as usize)) {
-            let low = Slot::closed(pair[0]);
-            let high = Slot::closed(pair.get(1).copied().unwrap_or_default());
-            *value = u64::from(low.0) | (u64::from(high.0) << 32);
-        }
-        let counts = TableCounts::of(mapped.values(), slots);
-        Ok(Self { map, counts })
+    pub fn new(slots: &[Slot]) -> Result<Self> {
+        let count = slots.len() as u32;
+        let values = slot::values_for(count);
+        let map = empty_map(values).with_context(|| format!("making a table of {count} slots"))?;
+        let mapped = Mapped::new(map.fd().as_fd(), values as usize).context("mapping a new table")?;
+        let pair = |pair: &[Slot]| u64::from(pair[0].0) | u64::from(pair.get(1).map_or(0, |slot| slot.0)) << 32;
+        let words: Vec<u64> = slots.chunks(slot::SLOTS_PER_VALUE as usize).map(pair).collect();
+        mapped.write(0, &words);
+        Ok(Self { map, counts: TableCounts::of(slots) })
     }
 }
 
-fn empty_map(values: u32) -> Result<MapData> {
+/// A map that can stand in a map of tables.
+pub(super) fn empty_map(values: u32) -> Result<MapData> {
     let flags = BPF_F_INNER_MAP | BPF_F_MMAPABLE;
     let definition = aya_obj::Map::new_from_params(bpf_map_type::BPF_MAP_TYPE_ARRAY as u32, 4, 8, values, flags);
     Ok(MapData::create(definition, "TABLE", None)?)
 }
 
 impl TableCounts {
-    fn of(values: &[u64], slots: u32) -> Self {
-        let mut per_index = vec![0u32; usize::from(BackendIndex::MAX) + 1];
+    pub fn of(slots: &[Slot]) -> Self {
+        let (mut owned, mut settled) = (vec![0u32; 1 << 15], vec![0u32; 1 << 15]);
         let mut open = 0;
         let mut digest = SipHasher13::new();
-        for value in values {
-            digest.write_u64(*value);
+        for slot in slots {
+            digest.write_u16(slot.owner());
+            owned[usize::from(slot.owner())] += 1;
+            if slot.is_open() {
+                open += 1;
+                settled[usize::from(slot.settled())] += 1;
+            }
         }
-        for place in 0..slots {
-            let slot = slot::from_value(values[slot::value_index(place) as usize], place);
-            per_index[usize::from(slot.owner())] += 1;
-            open += u32::from(slot.is_open());
+        let counted = |counts: &[u32], first: usize| {
+            let present = counts.iter().enumerate().skip(first).filter(|(_, count)| **count > 0);
+            present.map(|(index, count)| (index as BackendIndex, *count)).collect()
+        };
+        Self {
+            slots: slots.len() as u32,
+            owned: counted(&owned, 1),
+            settled: counted(&settled, 0),
+            open,
+            digest: digest.finish(),
         }
-        let owned = (1..=BackendIndex::MAX).filter(|i| per_index[usize::from(*i)] > 0);
-        let owned = owned.map(|i| (i, per_index[usize::from(i)])).collect();
-        Self { slots, owned, open, digest: digest.finish() }
-    }
-
-    /// Reads the table at `map` back from the kernel's memory.
-    pub(super) fn read(map: &MapData, slots: u32) -> Result<Self> {
-        let values = map.info()?.max_entries().min(slot::values_for(slots));
-        anyhow::ensure!(values == slot::values_for(slots), "the table has {values} values, too few for {slots} slots");
-        let mapped = Mapped::new(map.fd().as_fd(), values).context("mapping a table")?;
-        Ok(Self::of(mapped.values(), slots))
     }
 
     /// The fraction of slots a backend owns; `None` where nobody owns any.
@@ -89,12 +91,41 @@ impl TableCounts {
     }
 }
 
+/// All slots of the table at `map`.
+pub(super) fn read_slots(map: &MapData, slots: u32) -> Result<Vec<Slot>> {
+    let values = map.info()?.max_entries();
+    anyhow::ensure!(values == slot::values_for(slots), "the table has {values} values, which {slots} slots don't take");
+    let mapped = Mapped::new(map.fd().as_fd(), values as usize).context("mapping a table")?;
+    let mut read = Vec::with_capacity(slots as usize + 1);
+    for word in mapped.words() {
+        let value = word.load(Ordering::Relaxed);
+        read.extend([Slot(value as u32), Slot((value >> 32) as u32)]);
+    }
+    read.truncate(slots as usize);
+    Ok(read)
+}
+
+/// Writes single slots of a table that packets read: each is a half word and changes at once.
+pub(super) fn write_slots(map: &MapData, slots: &[(u32, Slot)]) -> Result<()> {
+    let values = map.info()?.max_entries();
+    let mapped = Mapped::new(map.fd().as_fd(), values as usize).context("mapping a table")?;
+    for (place, slot) in slots {
+        let word = mapped.words().get(slot::value_index(*place) as usize).context("the slot lies beyond the table")?;
+        let half = (place % slot::SLOTS_PER_VALUE) as usize;
+        let half = if cfg!(target_endian = "big") { 1 - half } else { half };
+        // SAFETY: an aligned half of a word that lives as long as the mapping; nobody else writes slots.
+        let half = unsafe { AtomicU32::from_ptr(word.as_ptr().cast::<u32>().add(half)) };
+        half.store(slot.0, Ordering::Release);
+    }
+    Ok(())
+}
+
 /// One slot of a table read back from the kernel.
 pub(super) fn read_slot(map: &MapData, place: u32) -> Result<Slot> {
     let values = map.info()?.max_entries();
-    let mapped = Mapped::new(map.fd().as_fd(), values)?;
-    let value = mapped.values().get(slot::value_index(place) as usize).context("the slot lies beyond the table")?;
-    Ok(slot::from_value(*value, place))
+    let mapped = Mapped::new(map.fd().as_fd(), values as usize)?;
+    let value = mapped.get(slot::value_index(place) as usize).context("the slot lies beyond the table")?;
+    Ok(slot::from_value(value, place))
 }
 
 /// Pins `map` at `path` in the place of what may be there.

@@ -3,12 +3,18 @@
 use std::hash::Hasher;
 use std::net::IpAddr;
 
+use balancer_common::encap;
 use balancer_common::hash::HashKeys;
-use balancer_common::layout::{BackendEntry, ReplyEntry, ServiceEntry, ServiceKey, forward};
+use balancer_common::layout::{
+    BackendEntry, Kind, LpmKey, RateLimits, ServerIdKey, ServiceEntry, ServiceKey, flags, forward,
+};
 use ipnet::IpNet;
 use siphasher::sip::SipHasher24;
 
-use crate::model::{Affinity, Backend, ForwardMode, Node, Protocol, Service};
+use super::service::{LpmPrefix, Numbering};
+use crate::model::{
+    Affinity, Backend, ForwardMode, Guard, Node, Ports, Protocol, Rate, ServerId, Service, Tracking, WhenFull,
+};
 use crate::neighbor::NextHop;
 
 /// An address as it lies in a packet, in words.
@@ -30,24 +36,90 @@ fn key(address: IpAddr, port: u16, protocol: Protocol) -> ServiceKey {
     ServiceKey::new(words(address), port.to_be(), protocol.number(), family)
 }
 
-/// Where packets of the service go to.
-pub fn service_key(service: &Service) -> ServiceKey {
-    key(service.address, service.port, service.protocol)
+/// Where packets of the service go to, on its lowest port.
+pub(super) fn service_key(service: &Service) -> ServiceKey {
+    let key = key(service.address, service.port, service.protocol);
+    if matches!(service.ports, Ports::One(_)) { key } else { key.with_kind(Kind::Range) }
 }
 
-/// The entry that says that the service's address is a VIP.
-pub fn address_entry(service: &Service) -> (ServiceKey, ServiceEntry) {
-    (service_key(service).address_only(), ServiceEntry::default())
+/// The key that says that services are on the address.
+pub(super) fn address_key(service: &Service) -> ServiceKey {
+    service_key(service).address_only()
 }
 
-pub(super) fn service_entry(service: &Service, table: u32, seed: u64) -> ServiceEntry {
+/// A service on a prefix: its ports, and that the addresses are VIPs.
+pub(super) fn prefix_keys(service: &Service, entry: ServiceEntry) -> Vec<(LpmPrefix, ServiceEntry)> {
+    let key = service_key(service);
+    let (family, address) = (key.family(), key.address());
+    let length = LPM_HEAD + u32::from(service.prefix_len);
+    let at = |port: u16, protocol| (length, LpmKey::service(port.to_be(), protocol, family, address).data());
+    let port = if let Ports::One(port) = service.ports { port } else { 0 };
+    vec![(at(port, key.protocol()), entry), (at(0, 0), ServiceEntry::default())]
+}
+
+/// Bits before the address in keys for longest-prefix match.
+const LPM_HEAD: u32 = 32;
+
+/// A prefix of a service's lists.
+pub fn acl_prefix(number: u16, acl: u16, prefix: IpNet) -> LpmPrefix {
+    (LPM_HEAD + u32::from(prefix.prefix_len()), LpmKey::source(number, acl, words(prefix.network())).data())
+}
+
+pub(super) fn server_id_key(number: u16, id: &ServerId) -> ServerIdKey {
+    ServerIdKey { service: u64::from(number), id: u64::from_le_bytes(id.bytes) }
+}
+
+pub(super) fn rate_limits(guard: &Guard) -> RateLimits {
+    let bucket = |rate: Option<Rate>| {
+        let Some(rate) = rate else { return (0, 0) };
+        let interval = 1_000_000_000 / u64::from(rate.per_second.max(1));
+        // The clock ticks every few milliseconds: a bucket must hold what comes within one.
+        (interval, (interval * u64::from(rate.burst)).max(CLOCK_TICK_NS))
+    };
+    let ((interval, depth), (source_interval, source_depth)) = (bucket(guard.rate), bucket(guard.source_rate));
+    RateLimits { interval, depth, source_interval, source_depth }
+}
+
+/// The coarse clock's step where the kernel's HZ is 100.
+const CLOCK_TICK_NS: u64 = 10_000_000;
+
+pub(super) fn service_entry(service: &Service, numbering: &Numbering, seed: u64) -> ServiceEntry {
+    let quic = service.quic.map_or(0, |quic| quic.config_id << 5 | quic.id_length);
+    let window = match service.connections.tracking {
+        Tracking::Window(window) => u16::try_from(window.as_secs()).unwrap_or(u16::MAX),
+        Tracking::None | Tracking::Full => 0,
+    };
     ServiceEntry {
-        keys: hash_keys(&service_key(service), seed),
-        table,
+        // The index has ranges by their lowest port, which is no part of what a service is.
+        keys: hash_keys(&key(service.address, service.port, service.protocol), seed),
+        table: numbering.table,
         table_size: service.table_size.get(),
         port_mask: if service.affinity == Affinity::Flow { u32::MAX } else { 0 },
-        ..ServiceEntry::default()
+        number: numbering.number,
+        flags: service_flags(service) | if numbering.former { flags::FORMER } else { 0 },
+        mss_clamp: service.mss_clamp.unwrap_or(0),
+        quic,
+        era: numbering.era,
+        window,
+        acl: numbering.acl,
     }
+}
+
+fn service_flags(service: &Service) -> u16 {
+    let udp = service.protocol == Protocol::Udp;
+    let (guard, connections) = (&service.guard, &service.connections);
+    let listed = !guard.allow.is_empty() || !guard.deny.is_empty();
+    let bits = [
+        (udp && connections.tracking == Tracking::Full, flags::TRACK_ALL),
+        (udp && matches!(connections.tracking, Tracking::Window(_)), flags::WINDOW),
+        (connections.when_full == WhenFull::Drop, flags::DROP_WHEN_FULL),
+        (service.quic.is_some(), flags::QUIC),
+        (listed, flags::ACL),
+        (!guard.allow.is_empty(), flags::ACL_REFUSES_OTHERS),
+        (guard.rate.is_some(), flags::RATE),
+        (guard.source_rate.is_some(), flags::SOURCE_RATE),
+    ];
+    bits.iter().filter(|(on, _)| *on).fold(0, |all, (_, bit)| all | bit)
 }
 
 /// The service's half of the 5-tuple, mixed with the seed (SipHash-2-4).
@@ -69,14 +141,22 @@ pub(super) fn backend_entry(service: &Service, backend: &Backend, next_hop: &Nex
     let forward = match (service.forward, backend.address) {
         (ForwardMode::L2, _) => forward::L2,
         (ForwardMode::Nat, _) => forward::NAT,
-        (ForwardMode::Ipip | ForwardMode::Gue, IpAddr::V4(_)) => forward::IPIP4,
-        (ForwardMode::Ipip | ForwardMode::Gue, IpAddr::V6(_)) => forward::IPIP6,
+        (ForwardMode::Ipip, IpAddr::V4(_)) => forward::IPIP4,
+        (ForwardMode::Ipip, IpAddr::V6(_)) => forward::IPIP6,
+        (ForwardMode::Gue, IpAddr::V4(_)) => forward::GUE4,
+        (ForwardMode::Gue, IpAddr::V6(_)) => forward::GUE6,
     };
     let (outer_source, outer_source_mask) = match forward {
-        forward::IPIP4 => outer_source(IpNet::V4(node.encap_source_v4)),
-        forward::IPIP6 => outer_source(IpNet::V6(node.encap_source_v6)),
+        forward::IPIP4 | forward::GUE4 => outer_source(IpNet::V4(node.encap_source_v4)),
+        forward::IPIP6 | forward::GUE6 => outer_source(IpNet::V6(node.encap_source_v6)),
         _ => ([0; 4], 0),
     };
+    let port = match service.forward {
+        ForwardMode::Nat => backend.port.to_be(),
+        ForwardMode::Gue => service.gue.port.to_be(),
+        ForwardMode::L2 | ForwardMode::Ipip => 0,
+    };
+    let variant = if service.forward == ForwardMode::Gue { service.gue.variant } else { 0 };
     BackendEntry {
         mac: next_hop.mac,
         source_mac: next_hop.source_mac,
@@ -84,9 +164,11 @@ pub(super) fn backend_entry(service: &Service, backend: &Backend, next_hop: &Nex
         address: words(backend.address),
         outer_source,
         outer_source_mask,
-        port: if service.forward == ForwardMode::Nat { backend.port.to_be() } else { 0 },
+        port,
         mtu: u16::try_from(next_hop.mtu).unwrap_or(u16::MAX),
         forward,
+        variant,
+        overhead: encap::overhead(forward, variant),
         ..BackendEntry::default()
     }
 }
@@ -99,9 +181,9 @@ fn outer_source(prefix: IpNet) -> ([u32; 4], u32) {
 }
 
 /// What puts the service's address and port back into a backend's reply (`nat`).
-pub(super) fn reply_entry(service: &Service, backend: &Backend) -> (ServiceKey, ReplyEntry) {
-    let from = key(backend.address, backend.port, service.protocol);
-    (from, ReplyEntry { address: words(service.address), port: service.port.to_be(), ..ReplyEntry::default() })
+pub(super) fn reply_entry(service: &Service, backend: &Backend) -> (ServiceKey, ServiceEntry) {
+    let from = key(backend.address, backend.port, service.protocol).with_kind(Kind::Reply);
+    (from, ServiceEntry::reply(words(service.address), service.port.to_be(), service.mss_clamp.unwrap_or(0)))
 }
 
 #[cfg(test)]

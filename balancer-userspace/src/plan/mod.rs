@@ -3,10 +3,12 @@
 mod effective;
 mod entry;
 mod service;
+mod transition;
 
 pub use effective::{Effective, Standing, effective};
-pub use entry::{address_entry, service_key};
-pub use service::{Placed, ServicePlan, Weighted, plan_service};
+pub use entry::acl_prefix;
+pub use service::{LpmPrefix, Numbering, Placed, ServicePlan, Weighted, keeps_flows, plan_service};
+pub use transition::{Keeping, Patience, Step, closing, former_is_over, step};
 
 /// The fraction of `part` in `whole`; `None` where there is nothing to divide.
 pub fn share(part: u64, whole: u64) -> Option<f64> {

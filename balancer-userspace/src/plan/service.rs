@@ -1,11 +1,16 @@
 //! One service as it should stand in the kernel.
 
-use balancer_common::layout::{BackendEntry, ReplyEntry, ServiceEntry, ServiceKey};
-use balancer_common::slot::{BackendIndex, NO_BACKEND};
+use std::sync::Arc;
 
-use super::entry::{backend_entry, reply_entry, service_entry, service_key};
+use balancer_common::layout::{BackendEntry, PortRange, RateLimits, ServerIdKey, ServiceEntry, ServiceKey, flags};
+use balancer_common::slot::{BackendIndex, NO_BACKEND};
+use ipnet::IpNet;
+
+use super::entry::{
+    address_key, backend_entry, prefix_keys, rate_limits, reply_entry, server_id_key, service_entry, service_key,
+};
 use crate::maglev;
-use crate::model::{BackendName, ForwardMode, Node, Service, TableSize, Weight};
+use crate::model::{BackendName, ForwardMode, Guard, Node, Ports, Protocol, Service, TableSize, Tracking, Weight};
 use crate::neighbor::NextHop;
 
 /// A backend of the service, in the order of the model: its index in the kernel, what is left of its weight, and where
@@ -15,6 +20,21 @@ pub struct Placed {
     pub index: BackendIndex,
     pub weight: Weight,
     pub next_hop: Option<NextHop>,
+    /// Its health check says that it is down: flows that it has are lost.
+    pub dead: bool,
+}
+
+/// What is the service's own in the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Numbering {
+    /// Of the service; its tables stand at twice the number, and one more.
+    pub number: u16,
+    /// Place of the table in force.
+    pub table: u32,
+    pub era: u8,
+    pub acl: u16,
+    /// Flows from before a change of seed, affinity or table size are still about.
+    pub former: bool,
 }
 
 /// What decides the content of a table.
@@ -25,20 +45,35 @@ pub struct Weighted {
     pub weight: Weight,
 }
 
+/// A prefix for longest-prefix match: its length and what follows it in the key.
+pub type LpmPrefix = (u32, [u32; 5]);
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServicePlan {
-    pub key: ServiceKey,
+    /// Where the index has it; absent of a service on a prefix.
+    pub key: Option<ServiceKey>,
     pub entry: ServiceEntry,
+    /// The address that it is on, and the ports where these are several.
+    pub address: Option<(ServiceKey, Option<PortRange>)>,
+    /// A service on a prefix.
+    pub prefixes: Vec<(LpmPrefix, ServiceEntry)>,
     pub backends: Vec<(BackendIndex, BackendEntry)>,
-    pub replies: Vec<(ServiceKey, ReplyEntry)>,
+    pub replies: Vec<(ServiceKey, ServiceEntry)>,
+    pub server_ids: Vec<(ServerIdKey, BackendIndex)>,
+    pub rates: RateLimits,
+    pub guard: Arc<Guard>,
     pub table_size: TableSize,
     pub seed: u64,
     /// Backends with a weight above 0.
     pub weighted: Vec<Weighted>,
+    /// Backends whose flows are lost.
+    pub dead: Vec<BackendIndex>,
+    /// Slots open when their owner changes.
+    pub keeps: bool,
 }
 
-/// `placed` goes with `service.backends`, one by one; `table` is the place of the service's table.
-pub fn plan_service(service: &Service, placed: &[Placed], table: u32, node: &Node) -> ServicePlan {
+/// `placed` goes with `service.backends`, one by one.
+pub fn plan_service(service: &Service, placed: &[Placed], numbering: &Numbering, node: &Node) -> ServicePlan {
     let pairs = || service.backends.iter().zip(placed);
     let backends = pairs().filter_map(|(backend, place)| {
         Some((place.index, backend_entry(service, backend, place.next_hop.as_ref()?, node)))
@@ -51,21 +86,90 @@ pub fn plan_service(service: &Service, placed: &[Placed], table: u32, node: &Nod
         name: backend.name.clone(),
         weight: place.weight,
     });
+    let server_ids = pairs().filter(|(_, place)| !place.dead).filter_map(|(backend, place)| {
+        Some((server_id_key(numbering.number, backend.server_id.as_ref()?), place.index))
+    });
+    let entry = service_entry(service, numbering, node.seed);
+    let on_prefix = service.prefix_len != if service.address.is_ipv4() { 32 } else { 128 };
+    let range = match service.ports {
+        Ports::One(_) => None,
+        Ports::Range(low, high) => Some((low, high)),
+        Ports::All => Some((0, u16::MAX)),
+    };
+    let range = range.map(|(low, high)| PortRange { low, high, protocol: service.protocol.number(), _padding: [0; 3] });
     ServicePlan {
-        key: service_key(service),
-        entry: service_entry(service, table, node.seed),
+        key: (!on_prefix).then(|| service_key(service)),
+        entry,
+        address: (!on_prefix).then(|| (address_key(service), range)),
+        prefixes: if on_prefix { prefix_keys(service, entry) } else { Vec::new() },
         backends: backends.collect(),
         replies: replies.collect(),
+        server_ids: server_ids.collect(),
+        rates: rate_limits(&service.guard),
+        guard: Arc::new(service.guard.clone()),
         table_size: service.table_size,
         seed: node.seed,
         weighted: weighted.collect(),
+        dead: placed.iter().filter(|place| place.dead).map(|place| place.index).collect(),
+        keeps: keeps_flows(service),
+    }
+}
+
+/// Whether flows that its slots' owners lose are kept where they are. With full tracking the flow table does so.
+pub fn keeps_flows(service: &Service) -> bool {
+    match service.protocol {
+        Protocol::Tcp | Protocol::Sctp => true,
+        Protocol::Udp => matches!(service.connections.tracking, Tracking::Window(_)),
     }
 }
 
 impl ServicePlan {
-    /// Whether both would have the same slots.
+    /// Whether both would have the same owners.
     pub fn same_table(&self, other: &Self) -> bool {
-        self.table_size == other.table_size && self.seed == other.seed && self.weighted == other.weighted
+        self.same_mapping(&other.entry) && self.weighted == other.weighted
+    }
+
+    /// Whether a flow has the same slot under both.
+    pub fn same_mapping(&self, other: &ServiceEntry) -> bool {
+        let mapping = |entry: &ServiceEntry| (entry.keys, entry.table_size, entry.port_mask);
+        mapping(&self.entry) == mapping(other)
+    }
+
+    /// Puts the table to `table`, for a mapping of flows to slots that differs from the one before.
+    pub fn remap(&mut self, table: u32, era: u8) {
+        let former = if self.keeps { flags::FORMER } else { 0 };
+        self.change_entry(|entry| {
+            (entry.table, entry.era) = (table, era);
+            entry.flags |= former;
+        });
+    }
+
+    /// Nothing is former any longer.
+    pub fn end_former(&mut self) {
+        self.change_entry(|entry| entry.flags &= !flags::FORMER);
+    }
+
+    /// Which entries of the lists of prefixes are in force.
+    pub fn set_acl(&mut self, acl: u16) {
+        self.change_entry(|entry| entry.acl = acl);
+    }
+
+    fn change_entry(&mut self, change: impl Fn(&mut ServiceEntry)) {
+        change(&mut self.entry);
+        for (_, entry) in self.prefixes.iter_mut().filter(|(_, entry)| entry.table_size > 0) {
+            change(entry);
+        }
+    }
+
+    /// Whether every flow of the service is in its flow table.
+    pub fn tracks_all(&self) -> bool {
+        self.entry.has(flags::TRACK_ALL)
+    }
+
+    /// What stands in the lists of prefixes, and whether it allows.
+    pub fn acl(&self) -> impl Iterator<Item = (IpNet, bool)> + '_ {
+        let side = |prefixes: &'_ [IpNet], allows| prefixes.to_vec().into_iter().map(move |prefix| (prefix, allows));
+        side(&self.guard.allow, true).chain(side(&self.guard.deny, false))
     }
 
     /// The owner of every slot; nobody's, where no backend has a weight.

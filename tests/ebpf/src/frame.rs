@@ -1,7 +1,7 @@
 //! Access to the packet, as short as it can be.
 
 use aya_ebpf::bindings::xdp_md;
-use aya_ebpf::helpers::bpf_xdp_adjust_head;
+use aya_ebpf::helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len};
 use balancer_common::frame::Frame;
 use balancer_common::headers::Header;
 
@@ -48,5 +48,19 @@ impl Frame for XdpFrame {
     #[inline(always)]
     fn grow_front(&mut self, bytes: usize) -> Option<()> {
         self.move_front(-(bytes as i32)).then_some(())
+    }
+
+    #[inline(always)]
+    fn shrink_front(&mut self, bytes: usize) -> Option<()> {
+        self.move_front(bytes as i32).then_some(())
+    }
+
+    #[inline(always)]
+    fn truncate(&mut self, bytes: usize) -> Option<()> {
+        // SAFETY: the kernel hands the program a valid context.
+        unsafe {
+            let longer = bpf_xdp_get_buff_len(self.0) as i64 - bytes as i64;
+            (longer >= 0 && bpf_xdp_adjust_tail(self.0, -(longer as i32)) == 0).then_some(())
+        }
     }
 }

@@ -7,10 +7,12 @@ use anyhow::{Context, Result};
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, ProgramArray};
 use aya::programs::{ProgramFd, TestRun, TestRunOptions, Xdp};
-use balancer::dataplane::{Changes, DataPlane, NewTable, Pins, detach};
+use balancer::dataplane::{Changes, DataPlane, IndexContent, NewTable, Pins, detach};
 use balancer::model::{DatapathLog, Limits};
+use balancer_common::encap;
 use balancer_common::hash::HashKeys;
-use balancer_common::layout::{BackendEntry, ReplyEntry, ServiceEntry, ServiceKey, forward};
+use balancer_common::layout::{BackendEntry, Kind, ServiceEntry, ServiceKey, forward};
+use balancer_common::slot::Slot;
 use serde::Serialize;
 
 use crate::netns::unique;
@@ -216,30 +218,34 @@ impl Bench {
 
     fn fill_product(&mut self) -> Result<()> {
         let mut changes = Changes::default();
+        let mut index = IndexContent::default();
         let modes = [(IPIP, false, 6), (IPIP, false, 17), (IPIP, true, 6), (L2, false, 6), (NAT, false, 6)];
-        for (place, (port, ipv6, protocol)) in modes.into_iter().enumerate() {
-            let first = place as u16 * BACKENDS + 1;
+        for (number, (port, ipv6, protocol)) in modes.into_iter().enumerate() {
+            let first = number as u16 * BACKENDS + 1;
             let key = key(ipv6, protocol, port);
             let entry = ServiceEntry {
                 keys: KEYS,
-                table: place as u32,
+                table: number as u32 * 2,
                 table_size: SLOTS,
                 port_mask: u32::MAX,
+                number: number as u16,
                 ..Default::default()
             };
-            changes.set_services.push((key, entry));
-            changes.set_services.push((key.address_only(), ServiceEntry::default()));
-            changes.publish.push((place as u32, NewTable::new(&owners(first))?));
-            for index in first..first + BACKENDS {
-                let backend = backend(port, ipv6, index);
-                changes.set_backends.push((index, backend));
+            index.entries.insert(key, entry);
+            index.ranges.entry(key.address_only()).or_default();
+            let slots: Vec<Slot> = owners(first).into_iter().map(Slot::closed).collect();
+            changes.publish.push((entry.table, NewTable::new(&slots)?));
+            for place in first..first + BACKENDS {
+                let backend = backend(port, ipv6, place);
+                changes.set_backends.push((place, backend));
                 if port == NAT {
                     let from = ServiceKey::new(backend.address, backend.port, protocol, key.family());
-                    let reply = ReplyEntry { address: key.address(), port: key.port(), ..Default::default() };
-                    changes.set_replies.push((from, reply));
+                    let reply = ServiceEntry::reply(key.address(), key.port(), 0);
+                    index.entries.insert(from.with_kind(Kind::Reply), reply);
                 }
             }
         }
+        changes.index = Some(index);
         self.plane.apply(changes)
     }
 
@@ -338,6 +344,7 @@ fn backend(port: u16, ipv6: bool, index: u16) -> BackendEntry {
         port: 8080u16.to_be(),
         mtu: 1500,
         forward: mode,
+        overhead: encap::overhead(mode, 0),
         ..Default::default()
     }
 }

@@ -1,0 +1,97 @@
+//! ICMP (RFC 792) and ICMPv6 (RFC 4443): echo requests, and errors about a flow.
+//!
+//! An error for a VIP was caused by a packet that a backend sent to a client: it quotes that packet, whose source is the
+//! service and whose destination the client. Eight bytes of the transport header are enough, which is what RFC 792 asks
+//! routers for.
+
+use super::{Packet, Parsed, Role, ports};
+use crate::frame::Frame;
+use crate::headers::{
+    IPV4_OFFSET, Icmp, Ipv4, Ipv6, PROTOCOL_IPIP, PROTOCOL_IPV6, PROTOCOL_SCTP, PROTOCOL_TCP, PROTOCOL_UDP, Ports,
+};
+use crate::layout::ServiceKey;
+use crate::verdict::Reason;
+
+const ECHO_REQUEST: u8 = 8;
+const UNREACHABLE: u8 = 3;
+const TIME_EXCEEDED: u8 = 11;
+const PARAMETER_PROBLEM: u8 = 12;
+const ECHO_REQUEST_V6: u8 = 128;
+/// Unreachable, too big, time exceeded, parameter problem.
+const LAST_ERROR_V6: u8 = 4;
+
+/// Our own packets to backends, which routers on the way complain about to the outer source.
+#[inline(always)]
+fn is_tunnel(protocol: u8) -> bool {
+    protocol == PROTOCOL_IPIP || protocol == PROTOCOL_IPV6
+}
+
+#[inline(always)]
+fn is_transport(protocol: u8) -> bool {
+    protocol == PROTOCOL_TCP || protocol == PROTOCOL_UDP || protocol == PROTOCOL_SCTP
+}
+
+#[inline(always)]
+pub(super) fn parse_v4<F: Frame>(frame: &mut F, packet: &mut Packet) -> Parsed {
+    let malformed = Parsed::Unusable(Reason::Malformed);
+    let Some(icmp) = frame.at::<Icmp>(packet.transport()) else { return malformed };
+    match icmp.kind {
+        ECHO_REQUEST => return Parsed::Echo,
+        UNREACHABLE | TIME_EXCEEDED | PARAMETER_PROBLEM => {}
+        _ => return Parsed::Foreign,
+    }
+    let quoted = packet.transport() + Icmp::LEN;
+    let Some(ip) = frame.at::<Ipv4>(quoted) else { return malformed };
+    let (options, protocol) = (ip.header_length(), ip.protocol);
+    let (service, client) = ([ip.source, 0, 0, 0], [ip.destination, 0, 0, 0]);
+    if ip.version() != 4 || options < Ipv4::LEN {
+        return malformed;
+    }
+    if is_tunnel(protocol) {
+        return error(packet, ServiceKey::new(service, 0, protocol, 4), client, 0);
+    }
+    // A fragment that is not the first says no ports.
+    if !is_transport(protocol) || ip.flags_fragment.get() & IPV4_OFFSET != 0 {
+        return Parsed::Foreign;
+    }
+    let Some(quoted_ports) = frame.at::<Ports>(quoted + options) else { return malformed };
+    let key = ServiceKey::new(service, quoted_ports.source.0, protocol, 4);
+    error(packet, key, client, ports(quoted_ports.destination, quoted_ports.source))
+}
+
+#[inline(always)]
+pub(super) fn parse_v6<F: Frame>(frame: &mut F, packet: &mut Packet) -> Parsed {
+    let malformed = Parsed::Unusable(Reason::Malformed);
+    let Some(icmp) = frame.at::<Icmp>(packet.transport()) else { return malformed };
+    match icmp.kind {
+        ECHO_REQUEST_V6 => return Parsed::Echo,
+        1..=LAST_ERROR_V6 => {}
+        _ => return Parsed::Foreign,
+    }
+    let quoted = packet.transport() + Icmp::LEN;
+    let Some(ip) = frame.at::<Ipv6>(quoted) else { return malformed };
+    let protocol = ip.next_header;
+    let (service, client) = (ip.source, ip.destination);
+    if ip.version() != 6 {
+        return malformed;
+    }
+    if is_tunnel(protocol) {
+        return error(packet, ServiceKey::new(service, 0, protocol, 6), client, 0);
+    }
+    if !is_transport(protocol) {
+        return Parsed::Foreign;
+    }
+    let Some(quoted_ports) = frame.at::<Ports>(quoted + Ipv6::LEN) else { return malformed };
+    let key = ServiceKey::new(service, quoted_ports.source.0, protocol, 6);
+    error(packet, key, client, ports(quoted_ports.destination, quoted_ports.source))
+}
+
+/// The flow as the client's own packets say it.
+#[inline(always)]
+fn error(packet: &mut Packet, service: ServiceKey, client: [u32; 4], ports: u32) -> Parsed {
+    packet.destination = service;
+    packet.set_source(client);
+    packet.ports = u64::from(ports);
+    packet.role = Role::Error;
+    Parsed::Packet
+}

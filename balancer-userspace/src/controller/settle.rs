@@ -1,0 +1,200 @@
+//! Closing what changes have opened: slots without flows from before, flow tables, former mappings, and the places of
+//! backends that left.
+
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+use balancer_common::layout::{FlowKey, Former, flags};
+use balancer_common::slot::{BackendIndex, NO_BACKEND, Slot};
+
+use super::running::Running;
+use crate::dataplane::{self, Changes, TableCounts};
+use crate::model::ServiceName;
+use crate::plan::{Keeping, Patience, closing, former_is_over};
+
+/// Units of time between two looks through a flow table.
+const SWEEP: u32 = 4;
+
+/// What is followed of a service beside its table.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Tracked {
+    /// Entries of the flow table when it was last looked through.
+    pub(super) flows: u64,
+    /// When that is due again.
+    sweep_at: u32,
+    /// Backends that had entries in it then.
+    owners: BTreeSet<BackendIndex>,
+}
+
+impl Tracked {
+    /// After a change of the table: look at once.
+    pub(super) fn changed(self) -> Self {
+        Self { sweep_at: 0, ..self }
+    }
+}
+
+impl Running {
+    /// One look at everything that is open; cheap where nothing is.
+    pub(super) fn settle(&mut self) -> Result<()> {
+        let now = dataplane::now();
+        let open = |(name, programmed): (&ServiceName, &super::running::Programmed)| {
+            let has_left = self.allocations.leaving.iter().any(|left| left.id.service == *name);
+            let plan = &programmed.plan;
+            let busy = programmed.counts.open > 0 || plan.entry.has(flags::FORMER) || plan.tracks_all() || has_left;
+            busy.then(|| name.clone())
+        };
+        let names: Vec<ServiceName> = self.programmed.iter().filter_map(open).collect();
+        for name in names {
+            self.settle_service(&name, now)?;
+        }
+        Ok(())
+    }
+
+    fn settle_service(&mut self, name: &ServiceName, now: u32) -> Result<()> {
+        let (Some(service), Some(programmed)) = (self.service(name), self.programmed.get(name)) else {
+            return Ok(());
+        };
+        let patience = Patience::of(&service.connections);
+        let (entry, dead) = (programmed.plan.entry, programmed.plan.dead.clone());
+        let number = entry.number;
+        let mut slots = self.plane.read_table(entry.table, entry.table_size)?;
+        let activity = self.plane.activity(number);
+        let late = self.late_leavers(name, &patience, now);
+        let mut closed = closing(&slots, &activity, now, &patience);
+        closed.extend(without_settled(&slots, &late));
+        for (place, slot) in &closed {
+            if let Some(there) = slots.get_mut(*place as usize) {
+                *there = *slot;
+            }
+        }
+        if !closed.is_empty() {
+            self.plane.close_slots(entry.table, &closed)?;
+        }
+        let mut former = entry.has(flags::FORMER);
+        if former {
+            let before = self.plane.former(number)?;
+            self.bury(&before, &dead)?;
+            if former_is_over(&activity, before.since, now, &patience) {
+                self.end_former(name)?;
+                former = false;
+            }
+        }
+        let keeping =
+            Keeping { slots: &slots, era: entry.era, former, all: entry.has(flags::TRACK_ALL), patience, now };
+        self.sweep(name, &keeping, !closed.is_empty(), &|index| !dead.contains(&index) && !late.contains(&index))?;
+        let counts = TableCounts::of(&slots);
+        let idle = counts.open == 0 && !former;
+        if let Some(programmed) = self.programmed.get_mut(name) {
+            programmed.counts = counts;
+            if idle && !programmed.plan.tracks_all() {
+                programmed.tracked.flows = 0;
+                programmed.tracked.owners.clear();
+            }
+        }
+        if idle {
+            self.plane.remove_tracks(number, !keeping.all);
+        }
+        self.free_leavers(name)
+    }
+
+    /// Backends that left so long ago that their flows have had their time.
+    fn late_leavers(&self, name: &ServiceName, patience: &Patience, now: u32) -> BTreeSet<BackendIndex> {
+        let of_service = self.allocations.leaving.iter().filter(|left| left.id.service == *name);
+        let late = of_service.filter(|left| balancer_common::clock::since(now, left.since) >= patience.deadline);
+        late.map(|left| left.allocated.index).collect()
+    }
+
+    /// In the former mapping the slots of dead backends become nobody's: their flows begin anew with the owner.
+    fn bury(&self, former: &Former, dead: &[BackendIndex]) -> Result<()> {
+        if dead.is_empty() {
+            return Ok(());
+        }
+        let slots = self.plane.read_table(former.table, former.table_size)?;
+        let of_dead = slots.iter().enumerate().filter(|(_, slot)| dead.contains(&slot.settled()));
+        let buried: Vec<(u32, Slot)> = of_dead.map(|(place, _)| (place as u32, Slot::closed(NO_BACKEND))).collect();
+        self.plane.close_slots(former.table, &buried)
+    }
+
+    /// Flows of the former mapping are gone, or had their time.
+    fn end_former(&mut self, name: &ServiceName) -> Result<()> {
+        let Some(programmed) = self.programmed.get(name) else { return Ok(()) };
+        let mut plan = programmed.plan.clone();
+        plan.end_former();
+        let mut wanted = self.image.clone();
+        plan.replace_entry(&mut wanted);
+        let mut changes = self.image.changes_to(&wanted);
+        changes.remove_tables.push(plan.entry.table ^ 1);
+        changes.former.push((plan.entry.number, Former::default()));
+        self.plane.apply(changes)?;
+        self.image = wanted;
+        if let Some(programmed) = self.programmed.get_mut(name) {
+            programmed.plan = plan;
+        }
+        Ok(())
+    }
+
+    /// Takes out of the flow table what need not be remembered any longer. After slots closed at once: a flow that begins
+    /// in a closed slot must not find an old entry once the slot opens again.
+    fn sweep(
+        &mut self,
+        name: &ServiceName,
+        keeping: &Keeping<'_>,
+        at_once: bool,
+        alive: &dyn Fn(BackendIndex) -> bool,
+    ) -> Result<()> {
+        let Some(programmed) = self.programmed.get_mut(name) else { return Ok(()) };
+        let due = balancer_common::clock::since(keeping.now, programmed.tracked.sweep_at) > 0
+            || programmed.tracked.sweep_at == 0;
+        let number = programmed.plan.entry.number;
+        if !(at_once || due) || !self.plane.has_flow_table(number) {
+            return Ok(());
+        }
+        let flows = self.plane.flows(number)?;
+        let (kept, gone): (Vec<_>, Vec<_>) = flows.into_iter().partition(|(_, flow)| keeping.keeps(flow, alive));
+        let keys: Vec<FlowKey> = gone.iter().map(|(key, _)| *key).collect();
+        self.plane.forget_flows(number, &keys)?;
+        programmed.tracked.flows = kept.len() as u64;
+        programmed.tracked.owners = kept.iter().map(|(_, flow)| flow.backend()).collect();
+        programmed.tracked.sweep_at = keeping.now.wrapping_add(SWEEP);
+        Ok(())
+    }
+
+    /// Gives back the places of backends that left, once nothing names them.
+    fn free_leavers(&mut self, name: &ServiceName) -> Result<()> {
+        let Some(programmed) = self.programmed.get_mut(name) else { return Ok(()) };
+        let (counts, owners) = (&programmed.counts, &programmed.tracked.owners);
+        let former = programmed.plan.entry.has(flags::FORMER);
+        let named = |index: &BackendIndex| {
+            former || counts.settled.contains_key(index) || counts.owned.contains_key(index) || owners.contains(index)
+        };
+        let mut freed = Vec::new();
+        self.allocations.leaving.retain(|left| {
+            let keep = left.id.service != *name || named(&left.allocated.index);
+            if !keep {
+                log::info!("{} has left: no established flow is known any longer", left.id);
+                freed.push(left.allocated.index);
+            }
+            keep
+        });
+        if freed.is_empty() {
+            return Ok(());
+        }
+        programmed.plan.backends.retain(|(index, _)| !freed.contains(index));
+        self.image.backends.retain(|index, _| !freed.contains(index));
+        // Tables that named them are gone with the last packet that read them by now.
+        self.plane.apply(Changes { clear_backends: freed.clone(), ..Changes::default() })?;
+        self.state.save_allocations(&self.allocations)?;
+        freed.iter().for_each(|index| self.pools.backends.give_back(u32::from(*index)));
+        Ok(())
+    }
+}
+
+/// Open slots without their settled owner, where that is one of `gone`. They stay open: younger flows are in the flow
+/// table.
+fn without_settled(slots: &[Slot], gone: &BTreeSet<BackendIndex>) -> Vec<(u32, Slot)> {
+    if gone.is_empty() {
+        return Vec::new();
+    }
+    let of_gone = slots.iter().enumerate().filter(|(_, slot)| slot.is_open() && gone.contains(&slot.settled()));
+    of_gone.map(|(place, slot)| (place as u32, Slot::open(slot.owner(), slot.owner()))).collect()
+}
