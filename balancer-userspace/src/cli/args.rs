@@ -90,7 +90,7 @@ pub enum Command {
     },
     /// Show where a flow goes, and why
     Explain {
-        /// tcp or udp
+        /// tcp, udp or sctp
         #[arg(value_name = "PROTO", value_parser = protocol)]
         protocol: Protocol,
         /// Client, such as 198.51.100.7:40000 or [2001:db8::7]:40000
@@ -128,7 +128,8 @@ fn protocol(text: &str) -> Result<Protocol, String> {
     match text {
         "tcp" => Ok(Protocol::Tcp),
         "udp" => Ok(Protocol::Udp),
-        _ => Err("write tcp or udp".to_owned()),
+        "sctp" => Ok(Protocol::Sctp),
+        _ => Err("write tcp, udp or sctp".to_owned()),
     }
 }
 

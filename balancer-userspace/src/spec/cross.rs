@@ -1,45 +1,26 @@
-//! What must fit together: names, addresses, limits, forwarding modes.
+//! What must fit together across services: names, addresses, limits, replies.
 
-use std::collections::HashMap;
-use std::hash::Hash;
-use std::net::IpAddr;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use super::backend::ReadBackend;
 use super::diagnostic::{Kind, Problems, Span};
-use super::service::{Read, ReadBackend};
-use crate::model::{ForwardMode, Limits, Protocol, Service};
+use super::seen::Seen;
+use super::service::Read;
+use super::{overlap, prefix};
+use crate::model::{ForwardMode, Limits, Protocol};
 
 pub(super) fn check(limits: &Limits, services: &[Read], problems: &Problems<'_>) {
     counts(limits, services, problems);
-    unique_services(services, problems);
+    unique_names(services, problems);
+    overlap::check(services, problems);
     for service in services {
         unique_backends(service, problems);
-        if let Some(model) = &service.model {
-            forwarding(model, service, problems);
-        }
     }
     addresses(services, problems);
     replies(services, problems);
-}
-
-/// Values seen, and where first.
-struct Seen<K>(HashMap<K, Span>);
-
-impl<K: Eq + Hash> Seen<K> {
-    fn new() -> Self {
-        Self(HashMap::new())
-    }
-
-    /// The line on which the value stood before.
-    fn before(&mut self, value: K, span: &Span, problems: &Problems<'_>) -> Option<usize> {
-        use std::collections::hash_map::Entry;
-        match self.0.entry(value) {
-            Entry::Occupied(entry) => Some(problems.line(entry.get())),
-            Entry::Vacant(entry) => {
-                entry.insert(span.clone());
-                None
-            }
-        }
-    }
 }
 
 fn counts(limits: &Limits, services: &[Read], problems: &Problems<'_>) {
@@ -53,6 +34,16 @@ fn counts(limits: &Limits, services: &[Read], problems: &Problems<'_>) {
     over(last(), "limits.services", limits.services, services.len(), "services");
     let backends = services.iter().map(|service| service.backends.len()).sum();
     over(last(), "limits.backends", limits.backends, backends, "backends");
+    let sizes = || services.iter().flat_map(|service| &service.prefixes);
+    let mut sum = 0;
+    let crossing = sizes().find(|size| {
+        sum += size.value;
+        sum > limits.acl_prefixes as usize
+    });
+    if let Some(crossing) = crossing {
+        let (limit, prefixes) = (limits.acl_prefixes, sizes().map(|size| size.value).sum());
+        over(crossing.span.clone(), "limits.acl_prefixes", limit, prefixes, "prefixes in allow and deny lists");
+    }
     for size in services.iter().filter_map(|service| service.table_size.as_ref()) {
         if size.value > limits.table_size {
             let message =
@@ -62,26 +53,13 @@ fn counts(limits: &Limits, services: &[Read], problems: &Problems<'_>) {
     }
 }
 
-fn unique_services(services: &[Read], problems: &Problems<'_>) {
-    let (mut names, mut vips) = (Seen::new(), Seen::new());
-    for service in services {
-        if let Some(name) = &service.name
-            && let Some(line) = names.before(&name.value, &name.span, problems)
-        {
+fn unique_names(services: &[Read], problems: &Problems<'_>) {
+    let mut names = Seen::new();
+    for name in services.iter().filter_map(|service| service.name.as_ref()) {
+        if let Some(line) = names.before(&name.value, &name.span, problems) {
             let message = format!("there are two services {:?}", name.value);
-            problems.add(
-                Kind::Duplicate,
-                name.span.clone(),
-                message,
-                format!("rename one; the first is on line {line}"),
-            );
-        }
-        let (Some(model), Some(address)) = (&service.model, &service.address) else { continue };
-        let vip = (model.address, model.port, model.protocol);
-        if let Some(line) = vips.before(vip, &address.span, problems) {
-            let message = format!("two services are on {} {} port {}", model.protocol, model.address, model.port);
-            let help = format!("change address, port or protocol; the first is on line {line}");
-            problems.add(Kind::Duplicate, address.span.clone(), message, help);
+            let help = format!("rename one; the first is on line {line}");
+            problems.add(Kind::Duplicate, name.span.clone(), message, help);
         }
     }
 }
@@ -109,67 +87,73 @@ fn unique_backends(service: &Read, problems: &Problems<'_>) {
     }
 }
 
-/// What a forwarding mode can't do.
-fn forwarding(model: &Service, service: &Read, problems: &Problems<'_>) {
-    for backend in &service.backends {
-        let ReadBackend { address, port, .. } = backend;
-        if model.forward == ForwardMode::Nat && address.value.is_ipv4() != model.address.is_ipv4() {
-            problems.add(
-                Kind::Mismatch,
-                address.span.clone(),
-                format!("`nat` can't send from {} to {}, an address of the other family", model.address, address.value),
-                "give the backend an address of the service's family, or use `forward = \"ipip\"`",
-            );
-        }
-        let Some(port) = port else { continue };
-        if model.forward != ForwardMode::Nat && port.value != model.port {
-            problems.add(
-                Kind::Mismatch,
-                port.span.clone(),
-                format!("`l2` and `ipip` deliver to the service's port {}, not to {}", model.port, port.value),
-                "remove `port`, or use `forward = \"nat\"`; a check's port is `service.health.port`",
-            );
-        }
-    }
-}
-
 /// Addresses that packets can't be sent to, and VIPs that are backends.
 fn addresses(services: &[Read], problems: &Problems<'_>) {
-    let mut vips: HashMap<IpAddr, &Span> = HashMap::new();
+    let mut vips: HashMap<IpNet, &Span> = HashMap::new();
     for address in services.iter().filter_map(|service| service.address.as_ref()) {
         unusable(address.value, &address.span, problems);
         vips.entry(address.value).or_insert(&address.span);
     }
+    // Longest first: a VIP is named before a prefix around it.
+    let lengths: BTreeSet<u8> = vips.keys().map(IpNet::prefix_len).collect();
+    let around = |address: IpAddr| {
+        let prefixes = lengths.iter().rev().filter_map(|length| IpNet::new(address, *length).ok());
+        prefixes.map(|prefix| prefix.trunc()).find_map(|prefix| Some((prefix, *vips.get(&prefix)?)))
+    };
     for address in services.iter().flat_map(|service| &service.backends).map(|backend| &backend.address) {
-        unusable(address.value, &address.span, problems);
-        if let Some(vip) = vips.get(&address.value) {
-            problems.add(
-                Kind::Address,
-                address.span.clone(),
-                format!("{} is the address of a service (line {}) and of a backend", address.value, problems.line(vip)),
-                "give the backend's own address, not the one that clients use",
-            );
+        unusable(IpNet::from(address.value), &address.span, problems);
+        if let Some((vip, span)) = around(address.value) {
+            let line = problems.line(span);
+            let message = if prefix::is_one(&vip) {
+                format!("{} is the address of a service (line {line}) and of a backend", address.value)
+            } else {
+                format!("{} is a backend, but lies in the prefix {vip} of a service (line {line})", address.value)
+            };
+            let help = "give the backend's own address, not one that clients use";
+            problems.add(Kind::Address, address.span.clone(), message, help);
         }
     }
 }
 
-fn unusable(address: IpAddr, span: &Span, problems: &Problems<'_>) {
-    let mapped = |v6: std::net::Ipv6Addr| v6.to_ipv4_mapped();
-    let what = match address {
-        _ if address.is_unspecified() => "is no address of anybody",
-        _ if address.is_loopback() => "is a loopback address",
-        _ if address.is_multicast() => "is a multicast address",
-        IpAddr::V4(v4) if v4.is_broadcast() => "is the broadcast address",
-        IpAddr::V6(v6) if v6.is_unicast_link_local() => "is a link-local address",
-        IpAddr::V6(v6) if mapped(v6).is_some() => "is an IPv4 address in IPv6 form",
-        _ => return,
+const fn v4(address: [u8; 4], length: u8) -> IpNet {
+    let [a, b, c, d] = address;
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), length))
+}
+
+const fn v6(address: u128, length: u8) -> IpNet {
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::from_bits(address), length))
+}
+
+/// Whom packets can't be sent to by address.
+const NOBODY: &[(IpNet, &str, &str)] = &[
+    (v4([0, 0, 0, 0], 32), "is no address of anybody", "the address of nobody"),
+    (v6(0, 128), "is no address of anybody", "the address of nobody"),
+    (v4([127, 0, 0, 0], 8), "is a loopback address", "loopback addresses"),
+    (v6(1, 128), "is a loopback address", "the loopback address"),
+    (v4([224, 0, 0, 0], 4), "is a multicast address", "multicast addresses"),
+    (v6(0xff00 << 112, 8), "is a multicast address", "multicast addresses"),
+    (v4([255, 255, 255, 255], 32), "is the broadcast address", "the broadcast address"),
+    (v6(0xfe80 << 112, 10), "is a link-local address", "link-local addresses"),
+    (v6(0xffff << 32, 96), "is an IPv4 address in IPv6 form", "IPv4 addresses in IPv6 form"),
+];
+
+fn unusable(address: IpNet, span: &Span, problems: &Problems<'_>) {
+    let overlaps = |other: &IpNet| other.contains(&address) || address.contains(other);
+    let Some((_, one, several)) = NOBODY.iter().find(|(other, ..)| overlaps(other)) else { return };
+    let message = if prefix::is_one(&address) {
+        format!("{} {one}", address.addr())
+    } else {
+        format!("the prefix {address} holds {several}")
     };
-    let help = match address {
-        IpAddr::V6(v6) => mapped(v6).map(|v4| format!("write {:?}", v4.to_string())),
+    let mapped = match address.addr() {
+        IpAddr::V6(v6) => v6.to_ipv4_mapped(),
         IpAddr::V4(_) => None,
     };
-    let help = help.unwrap_or_else(|| "write a unicast address that packets can be routed to".to_owned());
-    problems.add(Kind::Address, span.clone(), format!("{address} {what}"), help);
+    let help = match mapped.filter(|_| prefix::is_one(&address)) {
+        Some(v4) => format!("write {:?}", v4.to_string()),
+        None => "write a unicast address that packets can be routed to".to_owned(),
+    };
+    problems.add(Kind::Address, span.clone(), message, help);
 }
 
 /// Replies under `nat` are recognised by the address, port and protocol they come from: these must name one service.
@@ -177,7 +161,7 @@ fn replies(services: &[Read], problems: &Problems<'_>) {
     let mut seen: Seen<(IpAddr, u16, Protocol)> = Seen::new();
     for service in services {
         let Some(model) = service.model.as_ref().filter(|model| model.forward == ForwardMode::Nat) else { continue };
-        let mut own = std::collections::HashSet::new();
+        let mut own = HashSet::new();
         for (backend, read) in model.backends.iter().zip(&service.backends) {
             let from = (backend.address, backend.port, model.protocol);
             // Twice in one service is a duplicate, which is said already.

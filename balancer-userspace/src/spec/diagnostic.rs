@@ -134,8 +134,8 @@ impl<'a> Problems<'a> {
         Self { file, text, lines, found: RefCell::default() }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.found.borrow().is_empty()
+    pub(super) fn count(&self) -> usize {
+        self.found.borrow().len()
     }
 
     /// The line, from 1.

@@ -1,11 +1,23 @@
 //! A config file as written, to a validated [`Config`]. All that is wrong is found in one go and said with its place.
 //!
-//! `reader` takes typed values out of TOML tables, `node` and `service` know the keys, `cross` what must fit together.
+//! `reader` takes typed values out of TOML tables; `node`, `service` and what it is made of know the keys and what of one
+//! service must fit together; `cross` and `overlap` what must fit together across services.
 
+mod backend;
+mod connections;
 mod cross;
 mod diagnostic;
+mod forward;
+mod guard;
+mod health;
 mod node;
+mod overlap;
+mod ports;
+mod prefix;
+mod prefix_list;
+mod quic;
 mod reader;
+mod seen;
 mod service;
 
 use std::path::Path;
@@ -36,15 +48,19 @@ pub fn load(path: &Path) -> Result<Loaded, Diagnostics> {
         .and_then(|bytes| {
         String::from_utf8(bytes).map_err(|_| Diagnostics::unreadable(&name, "is not UTF-8 text"))
     })?;
-    let config = parse(&name, &text)?;
+    let config = read(&name, &text, path.parent().unwrap_or(Path::new("")))?;
     Ok(Loaded { config, text })
 }
 
-/// Validates `text`; `file` is what diagnostics call it.
+/// Validates `text`; `file` is what diagnostics call it. Files that the text names are looked for beside it.
 ///
 /// # Errors
 /// As [`load`].
 pub fn parse(file: &str, text: &str) -> Result<Config, Diagnostics> {
+    read(file, text, Path::new(file).parent().unwrap_or(Path::new("")))
+}
+
+fn read(file: &str, text: &str, directory: &Path) -> Result<Config, Diagnostics> {
     let problems = Problems::new(file, text);
     let (document, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
@@ -56,9 +72,9 @@ pub fn parse(file: &str, text: &str) -> Result<Config, Diagnostics> {
         let node = node::node(&root);
         let limits = node::limits(&root);
         let interfaces = node::interfaces(&root);
-        let services = service::services(&root);
+        let services = service::services(&root, directory);
         cross::check(&limits, &services, &problems);
-        if problems.is_empty() {
+        if problems.count() == 0 {
             let services = services.into_iter().filter_map(|service| service.model).collect();
             return Ok(Config { node, limits, interfaces, services });
         }
@@ -75,8 +91,11 @@ pub fn known_keys() -> Vec<String> {
         ("limits", node::LIMIT_KEYS),
         ("interface", node::INTERFACE_KEYS),
         ("service", service::SERVICE_KEYS),
-        ("service.health", service::HEALTH_KEYS),
-        ("service.backend", service::BACKEND_KEYS),
+        ("service.gue", forward::GUE_KEYS),
+        ("service.connections", connections::CONNECTION_KEYS),
+        ("service.quic", quic::QUIC_KEYS),
+        ("service.health", health::HEALTH_KEYS),
+        ("service.backend", backend::BACKEND_KEYS),
     ];
     sections.iter().flat_map(|(section, keys)| keys.iter().map(move |key| format!("{section}.{key}"))).collect()
 }

@@ -19,7 +19,7 @@ pub(super) const NODE_KEYS: &[&str] = &[
     "encap_source_v6",
     "datapath_log",
 ];
-pub(super) const LIMIT_KEYS: &[&str] = &["services", "backends", "table_size"];
+pub(super) const LIMIT_KEYS: &[&str] = &["services", "backends", "table_size", "fragments", "acl_prefixes", "sources"];
 pub(super) const INTERFACE_KEYS: &[&str] = &["name", "mode"];
 
 /// The longest name an interface can have (IFNAMSIZ less the final zero).
@@ -88,7 +88,9 @@ pub(super) fn limits(root: &Section<'_>) -> Limits {
         services: limit("services", Limits::DEFAULT.services, 65_536),
         backends: limit("backends", Limits::DEFAULT.backends, Limits::MOST_BACKENDS),
         table_size: limit("table_size", TableSize::MAX, TableSize::MAX),
-        ..Limits::DEFAULT
+        fragments: limit("fragments", Limits::DEFAULT.fragments, 1_048_576),
+        acl_prefixes: limit("acl_prefixes", Limits::DEFAULT.acl_prefixes, 4_000_000),
+        sources: limit("sources", Limits::DEFAULT.sources, 16_777_216),
     }
 }
 

@@ -85,6 +85,19 @@ impl<'a> Section<'a> {
         );
     }
 
+    /// Reads `key`; a key that isn't there is noted, one that is wrong `read` noted already.
+    pub(super) fn required<T>(&self, key: &str, example: &str, read: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+        if self.has(key) {
+            return read(key);
+        }
+        self.missing(key, example);
+        None
+    }
+
+    pub(super) fn is_text(&self, key: &str) -> bool {
+        self.get(key).is_some_and(|value| value.get_ref().is_str())
+    }
+
     pub(super) fn text(&self, key: &str) -> Option<Placed<&'a str>> {
         let value = self.get(key)?;
         match value.get_ref() {
@@ -94,6 +107,23 @@ impl<'a> Section<'a> {
                 None
             }
         }
+    }
+
+    /// An array of strings; what is no string in it is noted and left out.
+    pub(super) fn texts(&self, key: &str) -> Option<Placed<Vec<Placed<&'a str>>>> {
+        let value = self.get(key)?;
+        let DeValue::Array(array) = value.get_ref() else {
+            self.wrong_type(key, value, "an array of strings");
+            return None;
+        };
+        let mut texts = Vec::with_capacity(array.len());
+        for item in array.iter() {
+            match item.get_ref() {
+                DeValue::String(text) => texts.push(Placed { value: text.as_ref(), span: item.span() }),
+                _ => self.wrong_type(key, item, "a string; the array holds strings only"),
+            }
+        }
+        Some(Placed { value: texts, span: value.span() })
     }
 
     /// A string that parses as `T`.
@@ -154,6 +184,10 @@ impl<'a> Section<'a> {
         }
     }
 
+    pub(super) fn port(&self, key: &str) -> Option<Placed<u16>> {
+        self.number(key, 1..=65_535).map(|number| number.map(|port| u16::try_from(port).unwrap_or(u16::MAX)))
+    }
+
     /// 64 bits, as a number or, because TOML's numbers end at 63, as a string.
     pub(super) fn seed(&self, key: &str) -> Option<u64> {
         let help = "write a number, or a string such as \"0x1f2e3d4c5b6a7988\"";
@@ -193,6 +227,17 @@ impl<'a> Section<'a> {
                 None
             }
         }
+    }
+
+    pub(super) fn duration_within(&self, key: &str, range: RangeInclusive<Duration>) -> Option<Placed<Duration>> {
+        let duration = self.duration(key)?;
+        if range.contains(&duration.value) {
+            return Some(duration);
+        }
+        let [found, from, to] = [duration.value, *range.start(), *range.end()].map(humantime::format_duration);
+        let message = format!("`{}` = \"{found}\" is out of range", self.key(key));
+        self.wrong(duration.span, message, format!("write \"{from}\" to \"{to}\""));
+        None
     }
 
     /// One of a few words. A word of `later` is one that a later version will know.

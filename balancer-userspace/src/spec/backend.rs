@@ -1,0 +1,90 @@
+//! `[[service.backend]]`.
+
+use std::net::IpAddr;
+
+use super::diagnostic::Span;
+use super::reader::{Placed, Section};
+use crate::model::{Backend, BackendName, ServerId, Weight};
+
+pub(super) const BACKEND_KEYS: &[&str] = &["name", "address", "port", "weight", "server_id"];
+
+const DEFAULT_WEIGHT: u32 = 100;
+
+pub(super) struct ReadBackend {
+    pub(super) name: Placed<BackendName>,
+    pub(super) address: Placed<IpAddr>,
+    pub(super) port: Option<Placed<u16>>,
+    pub(super) weight: Weight,
+    pub(super) server_id: ReadServerId,
+    pub(super) span: Span,
+}
+
+pub(super) enum ReadServerId {
+    Absent,
+    /// What is wrong was noted.
+    Wrong,
+    Given(Placed<ServerId>),
+}
+
+pub(super) fn backends(service: &Section<'_>) -> Vec<ReadBackend> {
+    service.sections("backend", "service.backend", BACKEND_KEYS).iter().filter_map(backend).collect()
+}
+
+fn backend(section: &Section<'_>) -> Option<ReadBackend> {
+    let name = section.required("name", "\"web-1\"", |key| section.parsed::<BackendName>(key, "such as \"web-1\""));
+    let address = section.required("address", "\"10.0.0.11\"", |key| section.address(key));
+    let port = section.port("port");
+    let weight = section.number("weight", 0..=Weight::MAX).map_or(DEFAULT_WEIGHT, |weight| weight.value);
+    let server_id = server_id(section);
+    let span = section.span.clone();
+    Some(ReadBackend { name: name?, address: address?, port, weight: Weight::new(weight)?, server_id, span })
+}
+
+impl ReadBackend {
+    /// `service_port`: the lowest of the service.
+    pub(super) fn model(&self, service_port: u16) -> Backend {
+        Backend {
+            name: self.name.value.clone(),
+            address: self.address.value,
+            port: self.port.as_ref().map_or(service_port, |port| port.value),
+            weight: self.weight,
+            server_id: match &self.server_id {
+                ReadServerId::Given(id) => Some(id.value),
+                ReadServerId::Absent | ReadServerId::Wrong => None,
+            },
+        }
+    }
+}
+
+fn server_id(section: &Section<'_>) -> ReadServerId {
+    if !section.has("server_id") {
+        return ReadServerId::Absent;
+    }
+    let Some(text) = section.text("server_id") else { return ReadServerId::Wrong };
+    match bytes(text.value) {
+        Ok(value) => ReadServerId::Given(Placed { value, span: text.span }),
+        Err(reason) => {
+            let message = format!("`service.backend.server_id` = {:?} {reason}", text.value);
+            section.wrong(text.span, message, "write 1 to 8 bytes, each as two hexadecimal digits, such as \"0a1f\"");
+            ReadServerId::Wrong
+        }
+    }
+}
+
+fn bytes(text: &str) -> Result<ServerId, &'static str> {
+    if !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err("holds more than hexadecimal digits");
+    }
+    if !text.len().is_multiple_of(2) {
+        return Err("has an odd number of digits");
+    }
+    let mut bytes = [0; 8];
+    let length = text.len() / 2;
+    if !(1..=bytes.len()).contains(&length) {
+        return Err("is not 1 to 8 bytes long");
+    }
+    for (at, byte) in bytes.iter_mut().take(length).enumerate() {
+        *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).map_err(|_| "is not hexadecimal")?;
+    }
+    Ok(ServerId { bytes, length: length as u8 })
+}
