@@ -37,8 +37,7 @@ fn a_weight_takes_effect_under_load_and_survives_a_restart() -> Result<()> {
         };
         let answers = weights.into_iter().map(change).collect();
         let counts = load.join().expect("the load")?;
-        // A connection whose slot moves while it is open is reset; new ones never fail.
-        ensure!(counts.failed < 60, "{counts:?}");
+        ensure!(counts.failed == 0, "{counts:?}");
         answers
     })?;
     let mut seconds: Vec<f64> = answers.iter().map(|answer| answer.seconds).collect();

@@ -102,6 +102,34 @@ pub enum Command {
         #[command(flatten)]
         output: Output,
     },
+    /// Write packets to a pcapng file, as they come in and as they leave, with what was decided about them
+    ///
+    /// Every packet stands there twice; the comment of the second says verdict, reason, slot and backend. Give a service
+    /// or a flow, or neither for packets of all services. `--out -` writes to the standard output, for example for
+    /// `tshark -r -`.
+    Capture {
+        /// A service, such as web
+        #[arg(value_name = "SERVICE")]
+        service: Option<ServiceName>,
+        /// One flow: tcp, udp or sctp, the client's address and port, and the service's
+        #[arg(long, num_args = 3, value_names = ["PROTO", "SRC:PORT", "DST:PORT"], conflicts_with = "service")]
+        flow: Option<Vec<String>>,
+        /// File to write; `-` is the standard output
+        #[arg(long, value_name = "FILE.pcapng", default_value = "-")]
+        out: PathBuf,
+        /// Packets to write at most
+        #[arg(long, value_name = "N", default_value_t = 1000)]
+        count: u32,
+        /// Longest time to wait for them
+        #[arg(long, value_name = "S", default_value_t = 60)]
+        seconds: u32,
+        /// Packets a second at most, on each processor
+        #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        rate: u32,
+        /// Take one packet in N
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+        one_in: u32,
+    },
     /// Read the config file again, as SIGHUP does, and say what changed
     Reload {
         #[command(flatten)]
@@ -124,7 +152,7 @@ pub struct Output {
     pub json: bool,
 }
 
-fn protocol(text: &str) -> Result<Protocol, String> {
+pub(super) fn protocol(text: &str) -> Result<Protocol, String> {
     match text {
         "tcp" => Ok(Protocol::Tcp),
         "udp" => Ok(Protocol::Udp),

@@ -1,6 +1,7 @@
 //! The command line: `args` has every command and flag, `render` what people read, this file one arm a command.
 
 mod args;
+mod capture;
 mod render;
 
 use std::io::{ErrorKind, Write};
@@ -65,6 +66,11 @@ async fn command(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Explain { protocol, source, destination, output } => {
             let flow = api::Flow { protocol, source, destination };
             show(output, &client.explain(&flow).await?, render::explanation)?;
+        }
+        Command::Capture { service, flow, out, count, seconds, rate, one_in } => {
+            let flow = flow.map(|words| capture::flow(&words)).transpose()?;
+            let request = api::CaptureRequest { service, flow, count, seconds, rate, one_in };
+            capture::run(&client, &request, &out).await?;
         }
         Command::Reload { output } => show(output, &client.reload().await?, render::reloaded)?,
         Command::Detach { pin_dir, output } => {

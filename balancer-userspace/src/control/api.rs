@@ -188,6 +188,26 @@ pub struct Flow {
     pub destination: SocketAddr,
 }
 
+/// `POST /v1/capture`; the answer is a pcapng file that ends when the capture does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CaptureRequest {
+    /// Packets of this service only.
+    #[serde(default)]
+    pub service: Option<ServiceName>,
+    /// Packets of this flow only.
+    #[serde(default)]
+    pub flow: Option<Flow>,
+    /// Packets to show at most, each twice: as it comes and as it leaves.
+    pub count: u32,
+    /// Longest time to wait for them.
+    pub seconds: u32,
+    /// Packets a second at most, on each processor.
+    pub rate: u32,
+    /// One packet in so many.
+    pub one_in: u32,
+}
+
 /// Where a flow goes and why.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Explanation {

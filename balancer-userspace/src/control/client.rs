@@ -1,18 +1,20 @@
 //! Asking the controller.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
-use hyper::body::Bytes;
-use hyper::{Method, Request, StatusCode};
+use hyper::body::{Bytes, Incoming};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::api::{Changed, Detached, Drain, Explanation, Flow, Refused, Reloaded, SetWeight, Status};
+use super::api::{CaptureRequest, Changed, Detached, Drain, Explanation, Flow, Refused, Reloaded, SetWeight, Status};
 use crate::model::{BackendId, ServiceName};
 
 /// A change of a large config takes seconds.
@@ -29,9 +31,13 @@ pub enum AskError {
     /// The controller's answer is no.
     #[error("{0}")]
     Refused(String),
+    #[error("what was captured can't be written: {0}")]
+    Output(std::io::Error),
     #[error("the controller's answer can't be read: {0}")]
     Protocol(String),
 }
+
+type Answer = (Response<Incoming>, JoinHandle<hyper::Result<()>>);
 
 /// One controller.
 #[derive(Debug, Clone)]
@@ -74,6 +80,23 @@ impl Client {
         self.ask(Method::POST, "/v1/detach", &()).await
     }
 
+    /// Writes a pcapng file as it comes; answers its length in bytes.
+    pub async fn capture(&self, request: &CaptureRequest, out: &mut impl Write) -> Result<u64, AskError> {
+        let protocol = |error: String| AskError::Protocol(error);
+        let (response, driver) = self.send(Method::POST, "/v1/capture", request).await?;
+        let mut body = response.into_body();
+        let mut written = 0;
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| protocol(error.to_string()))?;
+            if let Ok(data) = frame.into_data() {
+                out.write_all(&data).and_then(|()| out.flush()).map_err(AskError::Output)?;
+                written += data.len() as u64;
+            }
+        }
+        driver.abort();
+        Ok(written)
+    }
+
     async fn ask<T: DeserializeOwned>(&self, method: Method, path: &str, body: &impl Serialize) -> Result<T, AskError> {
         let unreachable = |cause: String| AskError::Unreachable { socket: self.socket.clone(), cause };
         match timeout(PATIENCE, self.exchange(method, path, body)).await {
@@ -88,6 +111,15 @@ impl Client {
         path: &str,
         body: &impl Serialize,
     ) -> Result<T, AskError> {
+        let protocol = |error: String| AskError::Protocol(error);
+        let (response, driver) = self.send(method, path, body).await?;
+        let bytes = response.into_body().collect().await.map_err(|error| protocol(error.to_string()))?.to_bytes();
+        driver.abort();
+        serde_json::from_slice(&bytes).map_err(|error| protocol(error.to_string()))
+    }
+
+    /// The head of a good answer, and the task that reads on.
+    async fn send(&self, method: Method, path: &str, body: &impl Serialize) -> Result<Answer, AskError> {
         let unreachable = |cause: String| AskError::Unreachable { socket: self.socket.clone(), cause };
         let protocol = |error: String| AskError::Protocol(error);
         let stream = UnixStream::connect(&self.socket).await.map_err(|error| unreachable(error.to_string()))?;
@@ -104,11 +136,11 @@ impl Client {
             .map_err(|error| protocol(error.to_string()))?;
         let response = sender.send_request(request).await.map_err(|error| unreachable(error.to_string()))?;
         let status = response.status();
+        if status == StatusCode::OK {
+            return Ok((response, driver));
+        }
         let bytes = response.into_body().collect().await.map_err(|error| protocol(error.to_string()))?.to_bytes();
         driver.abort();
-        if status == StatusCode::OK {
-            return serde_json::from_slice(&bytes).map_err(|error| protocol(error.to_string()));
-        }
         match serde_json::from_slice::<Refused>(&bytes) {
             Ok(refused) => Err(AskError::Refused(refused.error)),
             Err(_) => Err(protocol(format!("status {status}"))),

@@ -13,6 +13,7 @@ use axum::extract::connect_info::{ConnectInfo, Connected};
 use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use axum::serve::IncomingStream;
@@ -21,7 +22,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 
-use super::api::{Drain, Flow, Refused, SetWeight};
+use super::api::{CaptureRequest, Drain, Flow, Refused, SetWeight};
 use crate::controller::handle::{Caller, Handle, Refusal};
 use crate::model::{ServiceName, Weight};
 
@@ -78,10 +79,11 @@ fn router(handle: Handle) -> Router {
         .route("/v1/drain", only("POST", post(drain)))
         .route("/v1/undrain", only("POST", post(undrain)))
         .route("/v1/explain", only("POST", post(explain)))
+        .route("/v1/capture", only("POST", post(capture)))
         .route("/v1/reload", only("POST", post(reload)))
         .route("/v1/detach", only("POST", post(detach)))
         .fallback(|| async {
-            let paths = "status, weight, drain, undrain, explain, reload, detach";
+            let paths = "status, weight, drain, undrain, explain, capture, reload, detach";
             No(StatusCode::NOT_FOUND, format!("there is no such path; below /v1/ there are: {paths}"))
         })
         .layer(DefaultBodyLimit::max(LARGEST_REQUEST))
@@ -114,7 +116,11 @@ impl IntoResponse for No {
 }
 
 fn answer<T: Serialize>(outcome: Result<T, Refusal>) -> Answered {
-    outcome.map(|value| Json(value).into_response()).map_err(|refusal| {
+    answered(outcome).map(|value| Json(value).into_response())
+}
+
+fn answered<T>(outcome: Result<T, Refusal>) -> Result<T, No> {
+    outcome.map_err(|refusal| {
         let status = match &refusal {
             Refusal::NotFound(_) => StatusCode::NOT_FOUND,
             Refusal::Invalid(_) => StatusCode::CONFLICT,
@@ -190,6 +196,18 @@ async fn undrain(State(handle): State<Handle>, peer: Asker, bytes: Body) -> Answ
 async fn explain(State(handle): State<Handle>, bytes: Body) -> Answered {
     let flow: Flow = body(bytes)?;
     answer(handle.explain(flow).await)
+}
+
+/// The capture ends when whoever asked closes the connection.
+async fn capture(State(handle): State<Handle>, peer: Asker, bytes: Body) -> Answered {
+    let caller = caller(peer)?;
+    let request: CaptureRequest = body(bytes)?;
+    let parts = logged(caller, "capture packets", handle.capture(request).await);
+    let parts = answered(parts)?;
+    let stream = futures::stream::unfold(parts, |mut parts| async move {
+        parts.recv().await.map(|part| (Ok::<_, std::convert::Infallible>(part), parts))
+    });
+    Ok(([(CONTENT_TYPE, "application/x-pcapng")], axum::body::Body::from_stream(stream)).into_response())
 }
 
 async fn reload(State(handle): State<Handle>, peer: Asker) -> Answered {

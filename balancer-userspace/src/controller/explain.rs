@@ -111,7 +111,7 @@ impl Running {
     }
 
     /// Who has an index: a backend of the service, or one that is leaving it.
-    fn owner_name(&self, service: &ServiceName, index: u16) -> Option<BackendName> {
+    pub(super) fn owner_name(&self, service: &ServiceName, index: u16) -> Option<BackendName> {
         let present = self.allocations.backends.iter().map(|(id, allocated)| (id, allocated.index));
         let leaving = self.allocations.leaving.iter().map(|left| (&left.id, left.allocated.index));
         let mut all = present.chain(leaving);

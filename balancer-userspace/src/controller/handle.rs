@@ -1,5 +1,6 @@
 //! How the rest of the process talks to the controller task.
 
+use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::control::api;
@@ -53,6 +54,10 @@ pub enum Command {
         flow: api::Flow,
         answer: Answer<api::Explanation>,
     },
+    Capture {
+        request: api::CaptureRequest,
+        answer: Answer<mpsc::Receiver<Bytes>>,
+    },
     Reload {
         caller: Option<Caller>,
         answer: Answer<api::Reloaded>,
@@ -94,6 +99,11 @@ impl Handle {
 
     pub async fn explain(&self, flow: api::Flow) -> Result<api::Explanation, Refusal> {
         self.ask(|answer| Command::Explain { flow, answer }).await
+    }
+
+    /// Parts of a pcapng file, as they come.
+    pub async fn capture(&self, request: api::CaptureRequest) -> Result<mpsc::Receiver<Bytes>, Refusal> {
+        self.ask(|answer| Command::Capture { request, answer }).await
     }
 
     /// `caller` is absent for SIGHUP and the file watcher.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
 
 use balancer_common::layout::BackendEntry;
 
@@ -86,6 +87,32 @@ impl Running {
                 dirty.extend(services);
             }
         }
+    }
+
+    /// Takes in what a router said of the way to a backend; answers whose entries change by it.
+    pub(super) fn learn_path(&mut self, address: IpAddr, mtu: u32) -> BTreeSet<ServiceName> {
+        let services = self.services_at(&[address]);
+        // Anybody can send an error about an address of his choice.
+        if services.is_empty() || !self.paths.learn(address, mtu, Instant::now()) {
+            return BTreeSet::new();
+        }
+        log::info!("the way to {address} takes packets of {mtu} bytes at most");
+        services
+    }
+
+    /// Forgets path MTUs that are old; answers whose entries change by it.
+    pub(super) fn forget_paths(&mut self) -> BTreeSet<ServiceName> {
+        let gone = self.paths.expire(Instant::now());
+        self.services_at(&gone)
+    }
+
+    pub(super) fn release_fragments(&mut self) {
+        self.held.release(&mut self.plane, Instant::now());
+    }
+
+    fn services_at(&self, addresses: &[IpAddr]) -> BTreeSet<ServiceName> {
+        let there = self.pairs().filter(|(_, backend)| addresses.contains(&backend.address));
+        there.map(|(service, _)| service.name.clone()).collect()
     }
 
     /// Until the kernel is asked anew, backends are reached as the earlier controller reached them.

@@ -5,8 +5,10 @@
 
 mod allocate;
 mod build;
+mod capture;
 mod change;
 mod explain;
+mod fragments;
 mod guards;
 pub mod handle;
 mod host;
@@ -28,12 +30,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use self::handle::{Command, Handle, Refusal};
 use self::observer::Moment;
 use self::running::Running;
 use crate::control::api::Detached;
+use crate::dataplane::Told;
 use crate::health::{Monitor, Report};
 use crate::model::ServiceName;
 use crate::neighbor::{Event, Resolver};
@@ -58,6 +61,8 @@ struct Controller {
     reports: mpsc::Receiver<Report>,
     resolver: Resolver,
     events: mpsc::Receiver<Event>,
+    /// What the program tells.
+    told: mpsc::Receiver<Told>,
     /// Set where the config file is to be watched.
     file: Option<watch::FileWatcher>,
     detached: bool,
@@ -76,6 +81,8 @@ impl Controller {
                 },
                 Some(report) = self.reports.recv() => self.take_reports(report),
                 Some(event) = self.events.recv() => self.take_event(event),
+                Some(told) = self.told.recv() => self.take_told(told),
+                () = sleep(fragments::LOOK), if !self.running.held.is_empty() => self.running.release_fragments(),
                 _ = signals.hangup.recv() => { log::info!("SIGHUP: reading the config again"); self.reload_unasked(); }
                 () = watch::changed(&mut self.file) => {
                     log::info!("the config file changed: reading it again");
@@ -105,6 +112,7 @@ impl Controller {
                 drop(answer.send(self.running.set_drain(&id, drain, caller)));
             }
             Command::Explain { flow, answer } => drop(answer.send(self.running.explain(&flow))),
+            Command::Capture { request, answer } => drop(answer.send(self.running.start_capture(&request))),
             Command::Reload { caller: _, answer } => {
                 let outcome = self.running.reload();
                 self.follow_config();
@@ -166,6 +174,20 @@ impl Controller {
         self.reconcile(dirty);
     }
 
+    fn take_told(&mut self, told: Told) {
+        match told {
+            Told::Fragment { frame, ifindex } => {
+                self.running.held.keep(frame, ifindex, Instant::now());
+                self.running.release_fragments();
+            }
+            Told::PathMtu { address, mtu } => {
+                let dirty = self.running.learn_path(address, mtu);
+                self.reconcile(dirty);
+            }
+            Told::Watched(watched) => self.running.note_watched(&watched),
+        }
+    }
+
     fn reconcile(&mut self, dirty: BTreeSet<ServiceName>) {
         if dirty.is_empty() {
             return;
@@ -179,6 +201,9 @@ impl Controller {
         if self.running.out_of_step() {
             self.reconcile(self.running.all_services());
         }
+        let dirty = self.running.forget_paths();
+        self.reconcile(dirty);
+        self.running.end_capture_if_over();
         if let Err(error) = self.running.settle() {
             log::error!("slots could not be settled: {error:#}");
         }

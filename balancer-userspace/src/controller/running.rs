@@ -10,6 +10,8 @@ use balancer_common::layout::{Former, ServiceEntry, flags};
 use balancer_common::slot::{BackendIndex, Slot};
 
 use super::allocate::{Pools, identity, index};
+use super::capture::Capture;
+use super::fragments::Held;
 use super::observer::{Moment, Observer};
 use super::paths::PathMtus;
 use super::settle::Tracked;
@@ -52,6 +54,8 @@ pub(super) struct Running {
     pub(super) checked: HashMap<BackendId, Checked>,
     pub(super) reachable: HashMap<Wanted, Reachability>,
     pub(super) paths: PathMtus,
+    pub(super) held: Held,
+    pub(super) capture: Option<Capture>,
     pub(super) plane: DataPlane,
     pub(super) programmed: BTreeMap<ServiceName, Programmed>,
     /// What the maps hold, as far as it was written from here.

@@ -18,7 +18,7 @@ use super::allocate::Pools;
 use super::handle::Handle;
 use super::running::{Checked, Running};
 use super::{Controller, host, watch as file_watch};
-use crate::dataplane::{DataPlane, Lock, Pins};
+use crate::dataplane::{DataPlane, Events, Lock, Pins, Told};
 use crate::health::{Health, Monitor};
 use crate::model::{Config, DatapathLog};
 use crate::neighbor::Resolver;
@@ -60,8 +60,9 @@ pub(super) async fn start(path: &Path, handle: Handle) -> Result<(Controller, Se
         })?),
         None => None,
     };
-    let (plane, logger) = DataPlane::load(pins, config.limits, config.node.datapath_log)?;
+    let (mut plane, logger) = DataPlane::load(pins, config.limits, config.node.datapath_log)?;
     follow_log(logger, config.node.datapath_log)?;
+    let told = follow_events(plane.take_events())?;
 
     let mut running = adopt(path, config, state, plane)?;
     let ended = running.end_overrides();
@@ -73,7 +74,7 @@ pub(super) async fn start(path: &Path, handle: Handle) -> Result<(Controller, Se
     let resolver = Resolver::start(event_sender)?;
     let file = running.config.node.watch_config.then(|| file_watch::FileWatcher::new(path)).transpose()?;
     let monitor = Monitor::new(report_sender);
-    let mut controller = Controller { running, monitor, reports, resolver, events, file, detached: false };
+    let mut controller = Controller { running, monitor, reports, resolver, events, told, file, detached: false };
     controller.follow_config();
     if !controller.running.plane.adopted() {
         controller.learn().await;
@@ -148,6 +149,8 @@ fn adopt(path: &Path, config: Config, state: StateDir, mut plane: DataPlane) -> 
         plane,
         programmed: BTreeMap::new(),
         paths: super::paths::PathMtus::default(),
+        held: super::fragments::Held::default(),
+        capture: None,
         image,
         unsynced: Some(tables),
         observer: super::observer::Observer::default(),
@@ -178,6 +181,26 @@ impl Controller {
             }
         }
     }
+}
+
+/// Brings the program's records to the controller. Where it is slow they wait in the ring, and are lost once that is full.
+fn follow_events(events: Option<Events>) -> Result<mpsc::Receiver<Told>> {
+    let (sender, receiver) = mpsc::channel(1024);
+    let Some(events) = events else { return Ok(receiver) };
+    // SAFETY: the ring owns the descriptor, which therefore lives as long as the registration.
+    let mut events = unsafe { AsyncFd::register_with_interest(events, Interest::READABLE) }
+        .map_err(|error| anyhow::anyhow!("following the program's records: {error:?}"))?;
+    tokio::spawn(async move {
+        while let Ok(mut ready) = events.readable_mut().await {
+            while let Some(told) = ready.get_inner_mut().take() {
+                if sender.send(told).await.is_err() {
+                    return;
+                }
+            }
+            ready.clear_ready();
+        }
+    });
+    Ok(receiver)
 }
 
 /// Brings the program's messages to the log.

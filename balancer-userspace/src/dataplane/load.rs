@@ -6,18 +6,19 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use aya::maps::lpm_trie::LpmTrie;
-use aya::maps::{Array, HashMap, Map, MapData, MapInfo, PerCpuArray, RingBuf};
+use aya::maps::{Array, HashMap, Map, MapData, MapInfo, PerCpuArray};
 use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
 use balancer_common::capture::Filter;
 use balancer_common::layout::{
-    BackendCounters, BackendEntry, Bucket, Former, LAYOUT_VERSION, RateLimits, ServerIdKey, ServiceCounters,
+    BackendCounters, BackendEntry, Bucket, Former, FragmentEntry, FragmentKey, LAYOUT_VERSION, RateLimits, ServerIdKey, ServiceCounters,
     ServiceEntry, Settings,
 };
 use balancer_common::slot::BackendIndex;
 use balancer_common::verdict::Reason;
 
+use super::events::Events;
 use super::flows::Tracks;
 use super::index::{self, IndexMaps};
 use super::mapped::Mapped;
@@ -68,7 +69,8 @@ pub struct DataPlane {
     drops: PerCpuArray<MapData, u64>,
     pub(super) settings: Mapped,
     pub(super) filter: Array<MapData, Filter>,
-    events: Option<RingBuf<MapData>>,
+    pub(super) fragments: HashMap<MapData, FragmentKey, FragmentEntry>,
+    events: Option<Events>,
     pub(super) table_map: MapData,
     pub(super) tables: BTreeMap<u32, MapData>,
     pub(super) tracks: Tracks,
@@ -158,7 +160,8 @@ impl DataPlane {
             drops: take("DROPS")?.try_into()?,
             settings: Mapped::new(data(take("SETTINGS")?)?.fd(), SETTINGS_WORDS).context("mapping the settings")?,
             filter: take("FILTER")?.try_into()?,
-            events: Some(take("EVENTS")?.try_into()?),
+            fragments: take("FRAGMENTS")?.try_into()?,
+            events: Some(Events::new(take("EVENTS")?.try_into()?)),
             table_map: data(take("TABLES")?)?,
             program,
             pins,
@@ -200,7 +203,7 @@ impl DataPlane {
     }
 
     /// The ring with the program's records; once.
-    pub fn take_events(&mut self) -> Option<RingBuf<MapData>> {
+    pub fn take_events(&mut self) -> Option<Events> {
         self.events.take()
     }
 

@@ -1,13 +1,14 @@
 //! Map entries of a service and its backends.
 
 use std::hash::Hasher;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use balancer_common::encap;
 use balancer_common::hash::HashKeys;
 use balancer_common::layout::{
     BackendEntry, Kind, LpmKey, RateLimits, ServerIdKey, ServiceEntry, ServiceKey, flags, forward,
 };
+use balancer_common::tables::WatchedFlow;
 use ipnet::IpNet;
 use siphasher::sip::SipHasher24;
 
@@ -34,6 +35,17 @@ fn words(address: IpAddr) -> [u32; 4] {
 fn key(address: IpAddr, port: u16, protocol: Protocol) -> ServiceKey {
     let family = if address.is_ipv4() { 4 } else { 6 };
     ServiceKey::new(words(address), port.to_be(), protocol.number(), family)
+}
+
+/// A flow as the packet path shows it; `None` where the addresses are of two families.
+pub fn watched_flow(protocol: Protocol, source: SocketAddr, destination: SocketAddr) -> Option<WatchedFlow> {
+    let [a, b, c, d] = words(source.ip());
+    let ports = u64::from(source.port().to_be()) | u64::from(destination.port().to_be()) << 16;
+    (source.is_ipv4() == destination.is_ipv4()).then(|| WatchedFlow {
+        destination: key(destination.ip(), destination.port(), protocol),
+        source: [u64::from(a) | u64::from(b) << 32, u64::from(c) | u64::from(d) << 32],
+        ports,
+    })
 }
 
 /// Where packets of the service go to, on its lowest port.
