@@ -29,6 +29,9 @@ pub struct ServiceSample {
     pub name: ServiceName,
     pub table_size: u32,
     pub open_slots: u32,
+    pub flow_table_entries: u64,
+    pub flow_table_capacity: u32,
+    pub events: BTreeMap<String, u64>,
     pub backends: Vec<BackendSample>,
 }
 
@@ -64,6 +67,9 @@ impl From<&ServiceStatus> for ServiceSample {
             name: service.name.clone(),
             table_size: service.table_size,
             open_slots: service.open_slots,
+            flow_table_entries: service.flow_table_entries,
+            flow_table_capacity: service.flow_table_capacity,
+            events: service.events.clone(),
             backends: backends.collect(),
         }
     }
@@ -147,7 +153,16 @@ fn layers(shares: &Shares) -> [(&'static str, Option<f64>); 5] {
 }
 
 fn service_families(snapshot: &Snapshot) -> Vec<MetricFamily> {
-    let open = |s: &ServiceSample| (labels(&[("service", s.name.as_str())]), f64::from(s.open_slots));
+    let each = |value: fn(&ServiceSample) -> f64| {
+        let sample = |s: &ServiceSample| (labels(&[("service", s.name.as_str())]), value(s));
+        snapshot.services.iter().map(sample).collect()
+    };
+    let events = snapshot.services.iter().flat_map(|s| {
+        let event = |(event, count): (&String, &u64)| {
+            (labels(&[("service", s.name.as_str()), ("event", event.as_str())]), *count as f64)
+        };
+        s.events.iter().map(event)
+    });
     let gaps = snapshot.services.iter().flat_map(|service| {
         gaps(service).into_iter().map(move |(from, to, gap)| {
             let names = [("service", service.name.as_str()), ("from", from), ("to", to)];
@@ -158,8 +173,19 @@ fn service_families(snapshot: &Snapshot) -> Vec<MetricFamily> {
         gauge("balancer_share_gap", "1 where the shares of two layers differ.", gaps.collect()),
         gauge(
             "balancer_open_slots",
-            "Slots whose owner and settled owner differ.",
-            snapshot.services.iter().map(open).collect(),
+            "Slots in which flows from before a change may still be about.",
+            each(|s| f64::from(s.open_slots)),
+        ),
+        gauge("balancer_flow_table_entries", "Flows remembered of open slots.", each(|s| s.flow_table_entries as f64)),
+        gauge(
+            "balancer_flow_table_capacity",
+            "Flows that can be remembered.",
+            each(|s| f64::from(s.flow_table_capacity)),
+        ),
+        counter(
+            "balancer_service_events_total",
+            "What happened to packets of the service beside being forwarded or dropped.",
+            events.collect(),
         ),
     ]
 }
@@ -281,8 +307,15 @@ mod tests {
             check_seconds: None,
             check_failures: 0,
         };
-        let service =
-            ServiceSample { name: "web".parse().unwrap(), table_size: 101, open_slots: 0, backends: vec![backend] };
+        let service = ServiceSample {
+            name: "web".parse().unwrap(),
+            table_size: 101,
+            open_slots: 0,
+            flow_table_entries: 0,
+            flow_table_capacity: 1,
+            events: BTreeMap::new(),
+            backends: vec![backend],
+        };
         Snapshot { services: vec![service], dropped: [("fragment", 2)].into(), ..Snapshot::default() }
     }
 

@@ -31,6 +31,8 @@ pub enum Topology {
 pub enum BackendKind {
     /// Has the service's address.
     L2,
+    /// The same, and drops what a flood sends: the balancer is under test, not the backend's kernel.
+    Sieved,
     /// Has it, and takes outer headers off.
     Ipip,
     /// Has an address of its own only.
@@ -113,7 +115,11 @@ impl Lab {
             backend.ip(&format!("addr add {VIP4}/32 dev lo"))?;
             backend.ip(&format!("addr add {VIP6}/128 dev lo nodad"))?;
         }
-        let program = if kind == BackendKind::Ipip { "decap" } else { "pass" };
+        let program = match kind {
+            BackendKind::Ipip => "decap",
+            BackendKind::Sieved => "sieve",
+            BackendKind::L2 | BackendKind::Nat => "pass",
+        };
         self._programs.push(attach(&backend, "eth0", program)?);
         self.backends.push(backend);
         Ok(())

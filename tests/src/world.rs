@@ -272,7 +272,7 @@ impl World {
         let slot = |slot: u32| match spec.special {
             Special::Empty => Slot::closed(0),
             Special::Missing => Slot::closed(30_000),
-            _ if opens && slot % 3 == 0 => Slot::open(owner(slot), owner(slot + 1)),
+            _ if opens && slot.is_multiple_of(3) => Slot::open(owner(slot), owner(slot + 1)),
             // Back to the owner before, after another in between; a drain; a settled owner that went.
             _ if opens && slot == 1 => Slot::open(owner(slot), owner(slot)),
             _ if opens && slot == 2 => Slot::open(0, owner(slot)),

@@ -68,7 +68,17 @@ fn every_packet_stands_there_as_it_came_and_as_it_left() -> Result<()> {
     let wrong = controller.cli(&["capture", "nobody", "--out", &out])?;
     ensure!(wrong.status.code() == Some(1), "{wrong:?}");
     let nothing = controller.done(&[
-        "capture", "--flow", "tcp", "198.51.100.7:5", &flow, "--out", &out, "--count", "1", "--seconds", "1",
+        "capture",
+        "--flow",
+        "tcp",
+        "198.51.100.7:5",
+        &flow,
+        "--out",
+        &out,
+        "--count",
+        "1",
+        "--seconds",
+        "1",
     ]);
     nothing?;
     ensure!(tshark(&file, &["frame.comment"])?.is_empty(), "a flow that there is not was shown");

@@ -66,10 +66,43 @@ fn indent(text: &str) -> String {
     text.lines().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
 }
 
+/// Address and ports.
+fn place(service: &ServiceStatus) -> String {
+    let whole = if service.address.is_ipv4() { 32 } else { 128 };
+    let prefix = if service.prefix_len == whole { String::new() } else { format!("/{}", service.prefix_len) };
+    match service.ports.parse() {
+        Ok(port) if prefix.is_empty() => std::net::SocketAddr::new(service.address, port).to_string(),
+        _ => format!("{}{prefix} ports {}", service.address, service.ports),
+    }
+}
+
+/// What is kept where it is after a change; nothing in the steady state.
+fn connections(service: &ServiceStatus) -> String {
+    let mut out = String::new();
+    if service.open_slots > 0 || service.former_mapping {
+        let former = if service.former_mapping { ", and of the mapping before the last change" } else { "" };
+        let _ = writeln!(
+            out,
+            "  established flows of {} open slots{former} stay where they are; {} of {} flows remembered",
+            service.open_slots, service.flow_table_entries, service.flow_table_capacity
+        );
+    }
+    if !service.leaving.is_empty() {
+        let names: Vec<&str> = service.leaving.iter().map(|name| name.as_str()).collect();
+        let _ = writeln!(out, "  leaving, with established flows: {}", names.join(", "));
+    }
+    let happened = service.events.iter().filter(|(_, count)| **count > 0);
+    let happened: Vec<String> = happened.map(|(event, count)| format!("{event} {count}")).collect();
+    if !happened.is_empty() {
+        let _ = writeln!(out, "  {}", happened.join(", "));
+    }
+    out
+}
+
 fn service(service: &ServiceStatus) -> String {
-    let address = std::net::SocketAddr::new(service.address, service.port);
-    let mut out = format!("{}: {} {address}, {}", service.name, service.protocol, word(&service.forward));
+    let mut out = format!("{}: {} {}, {}", service.name, service.protocol, place(service), word(&service.forward));
     let _ = writeln!(out, ", affinity {}, {} slots", word(&service.affinity), service.table_size);
+    out += &connections(service);
     let mut rows = table(
         &[
             "backend",
@@ -249,7 +282,14 @@ mod tests {
             forward: ForwardMode::Ipip,
             affinity: Affinity::Flow,
             table_size: 65_537,
-            open_slots: 0,
+            ports: "80".to_owned(),
+            prefix_len: 32,
+            open_slots: 12,
+            former_mapping: false,
+            flow_table_entries: 7,
+            flow_table_capacity: 1000,
+            leaving: vec!["old".parse().unwrap()],
+            events: [("flow_table_full".to_owned(), 3), ("quic_routed".to_owned(), 0)].into(),
             backends: vec![changed, down],
         };
         let interface = InterfaceStatus {

@@ -41,11 +41,32 @@ pub struct ServiceStatus {
     pub name: ServiceName,
     pub protocol: Protocol,
     pub address: IpAddr,
+    /// Of several ports the lowest.
     pub port: u16,
+    /// `443`, `8000-8999` or `all`.
+    #[serde(default)]
+    pub ports: String,
+    /// 32 and 128 are one address.
+    #[serde(default)]
+    pub prefix_len: u8,
     pub forward: ForwardMode,
     pub affinity: Affinity,
     pub table_size: u32,
     pub open_slots: u32,
+    /// Flows from before a change of seed, affinity or table size are still about.
+    #[serde(default)]
+    pub former_mapping: bool,
+    /// Entries of the flow table when it was last looked through, and how many it takes.
+    #[serde(default)]
+    pub flow_table_entries: u64,
+    #[serde(default)]
+    pub flow_table_capacity: u32,
+    /// Backends that the config has no more and whose established flows go on.
+    #[serde(default)]
+    pub leaving: Vec<BackendName>,
+    /// What happened beside packets and drops, such as `flow_table_full`; they only grow.
+    #[serde(default)]
+    pub events: BTreeMap<String, u64>,
     pub backends: Vec<BackendStatus>,
 }
 

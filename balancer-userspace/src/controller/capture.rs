@@ -9,13 +9,13 @@ use balancer_common::tables::WatchedFlow;
 use balancer_common::verdict::Verdict;
 use bytes::Bytes;
 use pcap_file::DataLink;
+use pcap_file::pcapng::PcapNgBlock;
 use pcap_file::pcapng::PcapNgWriter;
 use pcap_file::pcapng::blocks::enhanced_packet::{EnhancedPacketBlock, EnhancedPacketOption};
 use pcap_file::pcapng::blocks::interface_description::{
     InterfaceDescriptionBlock, InterfaceDescriptionOption, InterfaceTsResolution,
 };
 use pcap_file::pcapng::blocks::opt_common::CommonOption;
-use pcap_file::pcapng::PcapNgBlock;
 use tokio::sync::mpsc;
 
 use super::handle::Refusal;

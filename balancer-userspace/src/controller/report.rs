@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use anyhow::Result;
+use balancer_common::layout::{ServiceCounters, flags};
 use balancer_common::verdict::Reason;
 
 use super::running::{Programmed, Running, id};
@@ -11,7 +12,7 @@ use crate::control::api::{BackendState, BackendStatus, InterfaceStatus, Override
 use crate::controller::handle::Refusal;
 use crate::dataplane::{Attached, Counters, TableCounts};
 use crate::metrics::{ServiceSample, Snapshot};
-use crate::model::{Service, ServiceName};
+use crate::model::{BackendName, Service, ServiceName};
 use crate::plan::share;
 
 impl Running {
@@ -79,12 +80,19 @@ impl Running {
     }
 
     fn services(&self, only: Option<&ServiceName>) -> Result<Vec<ServiceStatus>> {
-        let counters = self.counters()?;
+        let highest = self.pools.services.highest();
+        let counted = Counted { backends: self.counters()?, services: self.plane.service_counters(highest)? };
         let services = self.config.services.iter().filter(|service| only.is_none_or(|name| *name == service.name));
-        Ok(services.map(|service| self.service_status(service, &counters)).collect())
+        Ok(services.map(|service| self.service_status(service, &counted)).collect())
     }
 
-    fn service_status(&self, service: &Service, counters: &[Counters]) -> ServiceStatus {
+    fn leaving(&self, service: &Service) -> Vec<BackendName> {
+        let of_service = self.allocations.leaving.iter().filter(|left| left.id.service == service.name);
+        of_service.map(|left| left.id.backend.clone()).collect()
+    }
+
+    fn service_status(&self, service: &Service, counted: &Counted) -> ServiceStatus {
+        let counters = counted.backends.as_slice();
         let programmed = self.programmed.get(&service.name);
         let kernel =
             programmed.and_then(|p| match self.plane.read_table(p.plan.entry.table, p.plan.table_size.get()) {
@@ -140,7 +148,14 @@ impl Running {
             forward: service.forward,
             affinity: service.affinity,
             table_size: service.table_size.get(),
+            ports: service.ports.to_string(),
+            prefix_len: service.prefix_len,
             open_slots: kernel.as_ref().map_or(0, |counts| counts.open),
+            former_mapping: programmed.is_some_and(|p| p.plan.entry.has(flags::FORMER)),
+            flow_table_entries: programmed.map_or(0, |p| p.tracked.flows),
+            flow_table_capacity: service.connections.flow_table,
+            leaving: self.leaving(service),
+            events: programmed.map(|p| events(&counted.services, p.plan.entry.number)).unwrap_or_default(),
             backends: backends.collect(),
         }
     }
@@ -171,6 +186,28 @@ impl Running {
             })
             .collect()
     }
+}
+
+/// What the kernel counted, by backend and by service.
+struct Counted {
+    backends: Vec<Counters>,
+    services: Vec<ServiceCounters>,
+}
+
+/// Names as in the metric `balancer_service_events_total{event}`.
+fn events(counted: &[ServiceCounters], number: u16) -> BTreeMap<String, u64> {
+    let of = counted.get(usize::from(number)).copied().unwrap_or_default();
+    let named = [
+        ("flow_table_full", of.flow_table_full),
+        ("quic_unknown", of.quic_unknown),
+        ("quic_routed", of.quic_routed),
+        ("acl_refused", of.acl_refused),
+        ("rate_limited", of.rate_limited),
+        ("source_rate_limited", of.source_limited),
+        ("icmp_relayed", of.icmp_relayed),
+        ("too_big_answered", of.too_big_answered),
+    ];
+    named.into_iter().map(|(name, count)| (name.to_owned(), count)).collect()
 }
 
 fn owned((reason, count): (&'static str, u64)) -> (String, u64) {

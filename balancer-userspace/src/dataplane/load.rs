@@ -12,8 +12,8 @@ use aya::{Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
 use balancer_common::capture::Filter;
 use balancer_common::layout::{
-    BackendCounters, BackendEntry, Bucket, Former, FragmentEntry, FragmentKey, LAYOUT_VERSION, RateLimits, ServerIdKey, ServiceCounters,
-    ServiceEntry, Settings,
+    BackendCounters, BackendEntry, Bucket, Former, FragmentEntry, FragmentKey, LAYOUT_VERSION, RateLimits, ServerIdKey,
+    ServiceCounters, ServiceEntry, Settings,
 };
 use balancer_common::slot::BackendIndex;
 use balancer_common::verdict::Reason;

@@ -154,6 +154,16 @@ pub enum Ports {
     All,
 }
 
+impl fmt::Display for Ports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::One(port) => port.fmt(f),
+            Self::Range(low, high) => write!(f, "{low}-{high}"),
+            Self::All => f.write_str("all"),
+        }
+    }
+}
+
 /// What keeps established flows where they are while slots change owners.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Connections {

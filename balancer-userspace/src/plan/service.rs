@@ -168,8 +168,8 @@ impl ServicePlan {
 
     /// What stands in the lists of prefixes, and whether it allows.
     pub fn acl(&self) -> impl Iterator<Item = (IpNet, bool)> + '_ {
-        let side = |prefixes: &'_ [IpNet], allows| prefixes.to_vec().into_iter().map(move |prefix| (prefix, allows));
-        side(&self.guard.allow, true).chain(side(&self.guard.deny, false))
+        let allowed = self.guard.allow.iter().map(|prefix| (*prefix, true));
+        allowed.chain(self.guard.deny.iter().map(|prefix| (*prefix, false)))
     }
 
     /// The owner of every slot; nobody's, where no backend has a weight.

@@ -1,6 +1,6 @@
 //! What a backend's `ipip` or `sit` device would do: takes the outer header off, all four pairs of families.
 
-use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_PASS};
+use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_PASS};
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use balancer_common::frame::Frame;
@@ -44,3 +44,13 @@ fn strip(frame: &mut XdpFrame) -> Option<u32> {
 pub fn pass(_ctx: XdpContext) -> u32 {
     XDP_PASS
 }
+
+/// Passes everything but what a flood sends (see the tests' `flood`).
+#[xdp(frags)]
+pub fn sieve(ctx: XdpContext) -> u32 {
+    let flooded = XdpFrame(ctx.ctx).at::<Ipv4>(Ethernet::LEN).is_some_and(|ip| ip.source as u16 == FLOOD);
+    if flooded { XDP_DROP } else { XDP_PASS }
+}
+
+/// 203.0.0.0/16, as its first two bytes lie in memory.
+const FLOOD: u16 = u16::from_ne_bytes([203, 0]);
