@@ -6,6 +6,7 @@ pub mod capture;
 pub mod client;
 pub mod controller;
 pub mod demo;
+pub mod kernels;
 pub mod lab;
 pub mod model;
 pub mod netns;
