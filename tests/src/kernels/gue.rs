@@ -17,7 +17,7 @@ const PATHS: [Path; 4] = [
 ];
 
 pub(super) fn all(cases: &mut Cases<'_>, network: &Network) {
-    let prepared = cases.run("gue", || {
+    let prepared = cases.run("gue receivers at the backends", || {
         if let Some(refusal) = refusal(network)? {
             return Ok(Outcome::new(Verdict::Skipped, refusal));
         }

@@ -41,7 +41,11 @@ impl Cases<'_> {
     /// Whether the case works.
     fn run(&mut self, name: &str, case: impl FnOnce() -> Result<Outcome>) -> bool {
         let start = Instant::now();
-        let outcome = case().unwrap_or_else(|error| Outcome::new(Verdict::Fails, format!("{error:#}")));
+        let outcome = case().unwrap_or_else(|error| {
+            let whole = format!("{error:#}");
+            eprintln!("{name}: {whole}");
+            Outcome::new(Verdict::Fails, shortened(&whole))
+        });
         let works = outcome.verdict == Verdict::Works;
         (self.tell)(&Line::Case(Case {
             name: name.to_owned(),
@@ -50,6 +54,20 @@ impl Cases<'_> {
             seconds: start.elapsed().as_secs_f64(),
         }));
         works
+    }
+}
+
+/// A verifier's log has thousands of lines; it begins with what failed and ends with why.
+fn shortened(text: &str) -> String {
+    const FIRST: usize = 3;
+    const LAST: usize = 15;
+    let lines: Vec<&str> = text.lines().collect();
+    match lines.len().checked_sub(FIRST + LAST) {
+        Some(left_out @ 1..) => {
+            let middle = format!("… {left_out} lines, which are on the console …");
+            [&lines[..FIRST], &[middle.as_str()], &lines[lines.len() - LAST..]].concat().join("\n")
+        }
+        _ => text.to_owned(),
     }
 }
 
@@ -81,4 +99,18 @@ fn forwards(cases: &mut Cases<'_>) {
     path::generic(cases, &network);
     gue::all(cases, &network);
     vlan::all(cases, &network);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_texts_keep_their_ends() {
+        let text = |count: usize| (1..=count).map(|i| i.to_string()).collect::<Vec<_>>().join("\n");
+        assert_eq!(shortened(&text(18)), text(18));
+        let short = shortened(&text(100));
+        assert_eq!(short.lines().count(), 19);
+        assert!(short.starts_with("1\n2\n3\n… 82 lines") && short.ends_with("\n99\n100"), "{short}");
+    }
 }

@@ -14,7 +14,7 @@ const IPIP: [&str; 4] = [
 ];
 
 /// Further ones for `gue`.
-const GUE: [&str; 2] = ["ip fou add port 6080 gue", "ip fou add port 6080 gue -6"];
+const GUE: [&str; 2] = ["modprobe fou && ip fou add port 6080 gue", "ip fou add port 6080 gue -6"];
 
 pub(super) fn prepare(backend: &Namespace) -> Result<()> {
     all(backend, &IPIP)
