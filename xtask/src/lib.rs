@@ -1,5 +1,7 @@
-//! Building the eBPF objects: for `cargo xtask`, and for the build scripts that embed them.
+//! Building the eBPF objects, for `cargo xtask` and for the build scripts that embed them, and what else `cargo xtask` and
+//! the tests share.
 
 pub mod ebpf;
+pub mod report;
 pub mod sweep;
 pub mod toolchain;

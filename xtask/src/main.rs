@@ -1,5 +1,6 @@
 //! `cargo xtask`: everything a developer or an evaluator does, one command each.
 
+mod kernels;
 mod setup;
 
 use std::os::unix::process::CommandExt;
@@ -48,9 +49,21 @@ enum Task {
         #[arg(long)]
         json: bool,
     },
+    /// Run the product on other kernels, in virtual machines, and say what works there
+    Kernels {
+        /// Kernels of Debian, such as 6.1; default: 5.10, which must be refused, 6.1 and 6.12
+        #[arg(value_name = "SERIES")]
+        series: Vec<kernels::Series>,
+        /// Where qemu or a kernel can't be had, say so and go on
+        #[arg(long)]
+        if_possible: bool,
+    },
     /// Build the release binary and pack it with config, unit file and documents
     Dist,
 }
+
+/// Every program of the product and of its tests.
+const PROGRAMS: [&str; 5] = ["--package", "balancer-userspace", "--package", "balancer-tests", "--bins"];
 
 fn main() -> ExitCode {
     match run(Cli::parse().task) {
@@ -81,6 +94,10 @@ fn run(task: Task) -> Result<ExitCode> {
             setup::everything()?;
             test(&args)
         }
+        Task::Kernels { series, if_possible } => kernels::run(&series, if_possible, || {
+            setup::everything()?;
+            build_release(&PROGRAMS)
+        }),
         Task::Dist => {
             setup::everything()?;
             dist()
@@ -121,7 +138,7 @@ fn build_release(what: &[&str]) -> Result<()> {
 /// Demo and benchmark are programs of the tests, which know how to make networks.
 fn tool(name: &str, args: &[String]) -> Result<ExitCode> {
     setup::everything()?;
-    build_release(&["--package", "balancer-userspace", "--package", "balancer-tests", "--bins"])?;
+    build_release(&PROGRAMS)?;
     let mut command = Command::new(release().join(name));
     command.args(args);
     // In the place of this process, so that signals reach it.
@@ -129,7 +146,7 @@ fn tool(name: &str, args: &[String]) -> Result<ExitCode> {
 }
 
 fn test(args: &[String]) -> Result<ExitCode> {
-    build_release(&["--package", "balancer-userspace", "--package", "balancer-tests", "--bins"])?;
+    build_release(&PROGRAMS)?;
     // End-to-end tests load both processors by themselves; one at a time keeps their timing honest.
     let mut command = cargo();
     command.args(["test", "--release", "--locked"]).args(args).env("RUST_TEST_THREADS", "1").env("RUST_BACKTRACE", "0");

@@ -16,11 +16,7 @@ pub(crate) fn everything() -> Result<()> {
         is_root(),
         "this needs root: it makes network namespaces and loads programs into the kernel; run it as root (sudo -E)"
     );
-    for (tool, package) in TOOLS {
-        if !is_on_path(tool) {
-            apt(&[package])?;
-        }
-    }
+    tools(TOOLS)?;
     if Toolchain::find().is_err() {
         apt(&["rustc-web", "cargo-web", "rust-web-src"])?;
         Toolchain::find()?;
@@ -29,6 +25,16 @@ pub(crate) fn everything() -> Result<()> {
         install_linker()?;
     }
     mount_bpffs()
+}
+
+/// Installs the packages of programs that are missing.
+pub(crate) fn tools(tools: &[(&str, &str)]) -> Result<()> {
+    for (tool, package) in tools {
+        if !is_on_path(tool) {
+            apt(&[package])?;
+        }
+    }
+    Ok(())
 }
 
 fn is_root() -> bool {

@@ -1,0 +1,64 @@
+//! A backend behind a VLAN device (802.1Q) of the balancer.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use xtask::report::Verdict;
+
+use super::network::{Network, PORT};
+use super::path::{interfaces, service};
+use super::{Cases, Outcome};
+use crate::client;
+use crate::controller::Controller;
+
+const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 41));
+const BACKEND: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 78, 0, 11));
+const CONNECTIONS: usize = 10;
+
+pub(super) fn all(cases: &mut Cases<'_>, network: &Network) {
+    cases.run("l2 to a backend behind a VLAN, native", || {
+        devices(network)?;
+        tagged(network, "native")
+    });
+    cases.run("l2 to a backend behind a VLAN, generic", || tagged(network, "generic"));
+}
+
+fn devices(network: &Network) -> Result<()> {
+    for (namespace, address) in [(&network.lab.balancer, "10.78.0.2/24"), (&network.lab.backends[0], "10.78.0.11/24")] {
+        namespace.ip("link add link eth0 name vlan100 type vlan id 100")?;
+        namespace.ip(&format!("addr add {address} dev vlan100"))?;
+        namespace.ip("link set vlan100 up")?;
+    }
+    // Clients are reached by the other interface.
+    network.lab.backends[0].sh("sysctl -qw net.ipv4.conf.vlan100.rp_filter=0")
+}
+
+fn tagged(network: &Network, mode: &str) -> Result<Outcome> {
+    let text = interfaces(mode) + &service("vlan", "l2", VIP, &[("b0".to_owned(), BACKEND)]);
+    let controller = Controller::start(&network.lab.balancer, &text)?;
+    let deadline = Instant::now() + Duration::from_secs(8);
+    let takes_flows = loop {
+        let status = controller.status()?;
+        let backend = status.services.first().and_then(|s| s.backends.first()).context("no backend in the status")?;
+        if backend.share.kernel.is_some_and(|share| share > 0.0) {
+            break Ok(());
+        }
+        if Instant::now() > deadline {
+            let reason = backend.reason.clone().unwrap_or_default();
+            break Err(format!("the backend is {}: {reason}", backend.state.as_str()));
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    if let Err(reason) = takes_flows {
+        return Ok(Outcome::new(Verdict::Open, reason));
+    }
+    let counts = client::requests(&network.lab.client, SocketAddr::new(VIP, PORT), CONNECTIONS, CONNECTIONS)?;
+    let verdict = if counts.failed == 0 { Verdict::Works } else { Verdict::Open };
+    let dropped = controller.status()?.dropped;
+    let done = CONNECTIONS as u64 - counts.failed;
+    Ok(Outcome::new(
+        verdict,
+        format!("status says up, {done} of {CONNECTIONS} connections; dropped by reason: {dropped:?}"),
+    ))
+}
