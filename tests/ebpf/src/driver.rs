@@ -6,6 +6,7 @@ use aya_ebpf::helpers::bpf_xdp_get_buff_len;
 use aya_ebpf::macros::{map, xdp};
 use aya_ebpf::maps::{Array, ProgramArray};
 use aya_ebpf::programs::XdpContext;
+use balancer_common::checksum;
 use balancer_common::frame::Frame;
 use balancer_common::headers::Header;
 
@@ -23,6 +24,9 @@ pub struct Load {
     pub length: u32,
     /// Where the low 32 bits of the source address lie.
     pub source_offset: u32,
+    /// Where the checksum lies that covers the source address (0 for none), and the sum of all else that it covers.
+    pub checksum_offset: u32,
+    pub sum: u32,
     pub flows: u32,
     pub stride: u32,
     /// The flow that is next.
@@ -41,6 +45,12 @@ unsafe impl Header for Template {}
 struct Word(u32);
 // SAFETY: packed, an integer only.
 unsafe impl Header for Word {}
+
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+struct Half(u16);
+// SAFETY: packed, an integer only.
+unsafe impl Header for Half {}
 
 #[map]
 static LOAD: Array<Load> = Array::with_max_entries(1, 0);
@@ -78,8 +88,12 @@ fn next_packet(frame: &mut XdpFrame) -> Option<()> {
     if load.flow >= load.flows {
         load.flow -= load.flows;
     }
-    let source = frame.at::<Word>((load.source_offset & 63) as usize)?;
-    source.0 = load.flow.to_be() | 0x0a;
+    let source = load.flow.to_be() | 0x0a;
+    frame.at::<Word>((load.source_offset & 63) as usize)?.0 = source;
+    if load.checksum_offset != 0 {
+        let sum = u64::from(load.sum) + u64::from(source & 0xffff) + u64::from(source >> 16);
+        frame.at::<Half>((load.checksum_offset & 63) as usize)?.0 = !checksum::fold(sum);
+    }
     Some(())
 }
 

@@ -28,6 +28,8 @@ static FLOOR_SLOTS: Array<u64> = Array::with_max_entries(32_769, 0);
 #[map]
 static FLOOR_BACKENDS: Array<BackendEntry> = Array::with_max_entries(1024, 0);
 #[map]
+static FLOOR_FLOWS: HashMap<u64, u64> = HashMap::with_max_entries(1_200_000, 0);
+#[map]
 static FLOOR_COUNTERS: PerCpuArray<BackendCounters> = PerCpuArray::with_max_entries(1024, 0);
 
 /// Parse Ethernet, IPv4 and TCP, and turn the packet round.
@@ -51,20 +53,46 @@ fn parse_only(frame: &mut XdpFrame) -> Option<u32> {
     Some(XDP_TX)
 }
 
+/// Parse, and look one service up; what is for none is passed.
+#[xdp(frags)]
+pub fn floor_lookup(ctx: XdpContext) -> u32 {
+    look_up(&mut XdpFrame(ctx.ctx)).unwrap_or(XDP_ABORTED)
+}
+
+#[inline(always)]
+fn look_up(frame: &mut XdpFrame) -> Option<u32> {
+    let ip = frame.at::<Ipv4>(Ethernet::LEN)?;
+    if ip.version_ihl != 0x45 {
+        return Some(XDP_PASS);
+    }
+    let (destination, protocol) = (ip.destination, ip.protocol);
+    let tcp = frame.at::<Tcp>(Ethernet::LEN + Ipv4::LEN)?;
+    let key = ServiceKey::new([destination, 0, 0, 0], tcp.destination.0, protocol, 4);
+    // SAFETY: nobody writes while the benchmark runs.
+    let service = unsafe { FLOOR_SERVICES.get(&key) };
+    Some(if service.is_some() { XDP_TX } else { XDP_PASS })
+}
+
 /// Straight-line, IPv4: one service look-up, one table load, one backend load, one counter, IP-in-IP.
 #[xdp(frags)]
 pub fn floor_ipip(ctx: XdpContext) -> u32 {
-    straight_ipv4::<true>(&mut XdpFrame(ctx.ctx)).unwrap_or(XDP_ABORTED)
+    straight_ipv4::<true, false>(&mut XdpFrame(ctx.ctx)).unwrap_or(XDP_ABORTED)
 }
 
 /// The same with MAC addresses rewritten instead.
 #[xdp(frags)]
 pub fn floor_l2(ctx: XdpContext) -> u32 {
-    straight_ipv4::<false>(&mut XdpFrame(ctx.ctx)).unwrap_or(XDP_ABORTED)
+    straight_ipv4::<false, false>(&mut XdpFrame(ctx.ctx)).unwrap_or(XDP_ABORTED)
+}
+
+/// IP-in-IP, with a look-up of the flow in a table of flows before that of the backend.
+#[xdp(frags)]
+pub fn floor_flow(ctx: XdpContext) -> u32 {
+    straight_ipv4::<true, true>(&mut XdpFrame(ctx.ctx)).unwrap_or(XDP_ABORTED)
 }
 
 #[inline(always)]
-fn straight_ipv4<const IPIP: bool>(frame: &mut XdpFrame) -> Option<u32> {
+fn straight_ipv4<const IPIP: bool, const FLOW: bool>(frame: &mut XdpFrame) -> Option<u32> {
     let ip = frame.at::<Ipv4>(Ethernet::LEN)?;
     if ip.version_ihl != 0x45 {
         return Some(XDP_PASS);
@@ -78,6 +106,9 @@ fn straight_ipv4<const IPIP: bool>(frame: &mut XdpFrame) -> Option<u32> {
     // SAFETY: nobody writes while the benchmark runs.
     let service = unsafe { FLOOR_SERVICES.get(&key) }?;
     let hash = hash::ipv4(&service.keys, source, ports);
+    if FLOW && FLOOR_FLOWS.get_ptr(&hash).is_none() {
+        let _ = FLOOR_FLOWS.insert(hash, hash, 0);
+    }
     let backend = backend_of(service, hash, inner.length)?;
     frame.at::<Ipv4>(Ethernet::LEN)?.decrement_ttl();
     if IPIP {

@@ -1,4 +1,4 @@
-//! What a large config costs the controller: 500 services with 100 backends each.
+//! What a large config costs the controller: 300 services with 100 backends each.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use crate::client;
 use crate::controller::Controller;
 use crate::lab::{BackendKind, Lab, Topology};
 
-pub const SERVICES: usize = 500;
+pub const SERVICES: usize = 300;
 pub const BACKENDS: usize = 100;
 
 #[derive(Debug, Clone, Serialize)]
@@ -94,7 +94,7 @@ fn table_build(backends: usize) -> f64 {
 }
 
 fn config(services: usize) -> String {
-    let mut text = String::from("{node}\n[limits]\nbackends = 60000\n[[interface]]\nname = \"eth0\"\n");
+    let mut text = String::from("{node}\n[limits]\nbackends = 32767\n[[interface]]\nname = \"eth0\"\n");
     for service in 0..services {
         let (high, low) = (service / 250, service % 250 + 1);
         text += &format!(

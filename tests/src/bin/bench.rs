@@ -22,11 +22,14 @@ struct Report {
 fn main() -> Result<()> {
     let cli = Cli::parse();
     let progress = |what: &str| eprintln!("bench: {what}");
-    let report = Report { packets: packets::run(progress)?, control: control::run(progress)? };
+    let packets = packets::run(progress)?;
+    if !cli.json {
+        print_packets(&packets);
+    }
+    let report = Report { packets, control: control::run(progress)? };
     if cli.json {
         println!("{}", serde_json::to_string(&report)?);
     } else {
-        print_packets(&report.packets);
         print_control(&report.control);
     }
     Ok(())
@@ -34,15 +37,14 @@ fn main() -> Result<()> {
 
 fn print_packets(report: &packets::Report) {
     println!("\nNanoseconds a packet, driver included; medians.");
-    println!(
-        "Ratio: without the driver, over the floor, at 1,000,000 flows. Growth: from 10,000 to 1,000,000 flows, over the floor's.\n"
-    );
-    println!("{:<34} {:>8} {:>8} {:>10} {:>7} {:>7}", "", "1 flow", "10,000", "1,000,000", "ratio", "growth");
+    println!("Ratio: without the driver, over what is named behind it, at 1,000,000 flows.");
+    println!("Growth: from 10,000 to 1,000,000 flows, over that of the same.\n");
+    println!("{:<50} {:>8} {:>8} {:>10} {:>7} {:>7}", "", "1 flow", "10,000", "1,000,000", "ratio", "growth");
     for row in &report.rows {
         let [one, many, million] = row.ns;
-        print!("{:<34} {one:>8.0} {many:>8.0} {million:>10.0}", row.name);
-        if let (Some(ratio), Some(growth)) = (row.ratio, row.growth) {
-            print!(" {:>7.2} {growth:>7.2}", ratio[2]);
+        print!("{:<50} {one:>8.0} {many:>8.0} {million:>10.0}", row.name);
+        if let (Some(ratio), Some(growth), Some(base)) = (row.ratio, row.growth, row.base) {
+            print!(" {:>7.2} {growth:>7.2}  {base}", ratio[2]);
         }
         println!();
     }
