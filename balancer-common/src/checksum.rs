@@ -31,6 +31,14 @@ pub fn of_ipv4(ip: &Ipv4) -> u16 {
     )
 }
 
+/// The same of a header that lies in memory: as the five words that it is.
+#[inline(always)]
+pub fn of_ipv4_words(ip: &Ipv4) -> u16 {
+    // SAFETY: as long, and any bytes are valid words; read without alignment.
+    let words = unsafe { (&raw const *ip).cast::<[u32; 5]>().read_unaligned() };
+    fold(words.iter().map(|word| u64::from(*word)).sum())
+}
+
 /// A running difference between the old and the new words of a header.
 #[derive(Clone, Copy, Default)]
 pub struct Difference(u64);

@@ -10,18 +10,27 @@ use crate::hash;
 use crate::headers::{Be16, Ethernet, IPV4_DF, Ipv4, Ipv6};
 use crate::layout::{BackendEntry, FragmentEntry, ServiceEntry, flags, forward, gates};
 use crate::nat::{self, End};
-use crate::parse::{NETWORK, Packet, Parsed, Role};
+use crate::parse::{NETWORK, Packet, Parsed, Role, View};
 use crate::slot::{BackendIndex, NO_BACKEND};
 use crate::steps::Steps;
 use crate::tables::{Seen, Tables};
 use crate::verdict::{Event, Reason, Verdict};
 use crate::{icmp, lookup, owner, vlan};
 
+mod plain;
 mod reply;
 
 /// Decides on a frame and rewrites it. A frame that is passed is as it was, but for replies under `nat`.
 #[inline(always)]
 pub fn process<F: Frame, T: Steps>(frame: &mut F, tables: &T) -> Verdict {
+    match plain::process(frame, tables) {
+        Some(verdict) => verdict,
+        None => thorough(frame, tables),
+    }
+}
+
+#[inline(always)]
+fn thorough<F: Frame, T: Steps>(frame: &mut F, tables: &T) -> Verdict {
     let tags = vlan::take_off(frame);
     let verdict = untagged(frame, tables);
     if tags.count == 0 || !matches!(verdict, Verdict::Pass | Verdict::Answer) {
@@ -103,20 +112,24 @@ pub fn echo<F: Frame, T: Tables>(frame: &mut F, tables: &T, packet: &Packet) -> 
 }
 
 #[inline(always)]
-fn to_backend<F: Frame, T: Steps>(
+fn to_backend<F: Frame, T: Steps, V: View>(
     frame: &mut F,
     tables: &T,
-    packet: &Packet,
+    packet: &V,
     service: &ServiceEntry,
     seen: &mut Seen,
 ) -> Result<Verdict, Reason> {
     let hash = hash::of_flow(&service.keys, packet.is_ipv6(), &packet.source(), packet.ports() & service.port_mask);
     let entropy = hash::entropy(hash);
     if service.has(flags::GUARDED) {
-        tables.admit(service, packet, entropy).map_or(Ok(()), Err)?;
+        packet.whole(|packet| tables.admit(service, packet, entropy)).map_or(Ok(()), Err)?;
     }
     seen.slot = hash::slot(hash, service.table_size);
-    let named = if service.has(flags::QUIC) { tables.by_connection_id(frame, service, packet) } else { None };
+    let named = if service.has(flags::QUIC) {
+        packet.whole(|packet| tables.by_connection_id(frame, service, packet))
+    } else {
+        None
+    };
     let index = match named {
         Some(index) => index,
         None => owner::of(tables, service, packet, seen.slot)?,
@@ -124,17 +137,18 @@ fn to_backend<F: Frame, T: Steps>(
     seen.backend = index;
     let backend = backend(tables, index)?;
     if packet.length() > room(&backend) {
-        return Ok(too_big(frame, tables, packet, service, &backend));
+        return Ok(packet.whole(|packet| too_big(frame, tables, packet, service, &backend)));
     }
-    if service.mss_clamp != 0 && packet.role == Role::Opening {
-        tables.clamp(frame, packet, service.mss_clamp);
+    if service.mss_clamp != 0 && packet.role() == Role::Opening {
+        packet.whole(|packet| tables.clamp(frame, packet, service.mss_clamp));
     }
     if packet.is_fragmented() {
-        tables.remember_fragment(&packet.fragment_key(), &FragmentEntry::forwarded(index, entropy));
+        let entry = FragmentEntry::forwarded(index, entropy);
+        packet.whole(|packet| tables.remember_first(packet, &entry));
     }
     let inner = take_hop(frame, packet.is_ipv6(), packet.length())?;
     send(frame, tables, packet, &inner, &backend, entropy)?;
-    let begins = match packet.role {
+    let begins = match packet.role() {
         Role::Opening => true,
         Role::Datagram => tables.begins_udp_flow(entropy, true),
         Role::Within => false,
@@ -204,21 +218,21 @@ fn take_hop<F: Frame>(frame: &mut F, is_ipv6: bool, length: u16) -> Result<Inner
 }
 
 #[inline(always)]
-fn send<F: Frame, T: Steps>(
+fn send<F: Frame, T: Steps, V: View>(
     frame: &mut F,
     tables: &T,
-    packet: &Packet,
+    packet: &V,
     inner: &Inner,
     backend: &BackendEntry,
     entropy: u32,
 ) -> Result<(), Reason> {
     if backend.forward == forward::NAT {
-        if packet.role == Role::Error {
-            if !tables.error_to_backend(frame, packet, backend) {
+        if packet.role() == Role::Error {
+            if !packet.whole(|packet| tables.error_to_backend(frame, packet, backend)) {
                 return Err(Reason::Malformed);
             }
         } else {
-            nat::rewrite(frame, packet, End::Destination, &backend.address, backend.port)?;
+            packet.whole(|packet| nat::rewrite(frame, packet, End::Destination, &backend.address, backend.port))?;
         }
     }
     wrap(frame, inner, backend, entropy)

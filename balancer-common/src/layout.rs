@@ -42,6 +42,10 @@ pub mod gates {
     pub const NAT: u32 = 1;
     /// Services on address prefixes.
     pub const PREFIXES: u32 = 2;
+    /// Services on ranges of ports.
+    pub const RANGES: u32 = 4;
+    /// Services on more than one port of one address.
+    pub const WIDE: u32 = PREFIXES | RANGES;
 }
 
 const _: () = {

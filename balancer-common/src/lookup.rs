@@ -13,7 +13,10 @@ pub fn service<T: Tables>(tables: &T, key: &ServiceKey) -> Option<T::Service> {
     if let Some(service) = tables.entry(key) {
         return Some(service);
     }
-    if let Some(address) = tables.entry(&key.address_only()) {
+    let gates = tables.gates();
+    if gates & gates::RANGES != 0
+        && let Some(address) = tables.entry(&key.address_only())
+    {
         let (first, count) = address.ranges();
         if count != 0
             && let Some(service) = on_range(tables, key, first, count)
@@ -21,7 +24,7 @@ pub fn service<T: Tables>(tables: &T, key: &ServiceKey) -> Option<T::Service> {
             return Some(service);
         }
     }
-    if tables.gates() & gates::PREFIXES != 0 { on_prefix(tables, key) } else { None }
+    if gates & gates::PREFIXES != 0 { on_prefix(tables, key) } else { None }
 }
 
 /// Ranges are in the order in which they win.

@@ -7,7 +7,7 @@
 use crate::clock;
 use crate::hash;
 use crate::layout::{FlowEntry, FlowKey, ServiceEntry, flags, forward};
-use crate::parse::{Packet, Role};
+use crate::parse::{Packet, Role, View};
 use crate::slot::{BackendIndex, NO_BACKEND, Slot};
 use crate::steps::Steps;
 use crate::tables::Tables;
@@ -15,12 +15,17 @@ use crate::verdict::{Event, Reason};
 
 /// The backend for a packet whose flow hashes to slot `place`; it may be [`NO_BACKEND`].
 #[inline(always)]
-pub fn of<T: Steps>(tables: &T, service: &ServiceEntry, packet: &Packet, place: u32) -> Result<BackendIndex, Reason> {
+pub(crate) fn of<T: Steps, V: View>(
+    tables: &T,
+    service: &ServiceEntry,
+    packet: &V,
+    place: u32,
+) -> Result<BackendIndex, Reason> {
     let slot = tables.slot(service.table, place).ok_or(Reason::NoBackend)?;
     if !slot.is_open() && !service.has(flags::FORMER | flags::TRACK_ALL) {
         return Ok(slot.owner());
     }
-    let index = tables.owner_in_open(service, packet, place, slot);
+    let index = packet.whole(|packet| tables.owner_in_open(service, packet, place, slot));
     if index == REFUSED { Err(Reason::FlowTableFull) } else { Ok(index) }
 }
 

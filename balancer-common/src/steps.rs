@@ -3,7 +3,7 @@
 //! that the program would be too much for it. Everybody else takes them as they are.
 
 use crate::frame::Frame;
-use crate::layout::{BackendEntry, ServiceEntry};
+use crate::layout::{BackendEntry, FragmentEntry, ServiceEntry};
 use crate::parse::{Packet, Parsed};
 use crate::slot::{BackendIndex, Slot};
 use crate::tables::Tables;
@@ -48,6 +48,11 @@ pub trait Steps: Tables + Sized {
 
     fn echo<F: Frame>(&self, frame: &mut F, packet: &Packet) -> Verdict {
         datapath::echo(frame, self, packet)
+    }
+
+    /// Remembers where the first fragment of a packet went.
+    fn remember_first(&self, packet: &Packet, entry: &FragmentEntry) {
+        self.remember_fragment(&packet.fragment_key(), entry);
     }
 
     fn later_fragment<F: Frame>(&self, frame: &mut F, packet: &Packet) -> Verdict {

@@ -88,6 +88,9 @@ pub trait Tables {
     /// Tells the controller that the way to `address` takes IP packets of at most `mtu` bytes.
     fn learn_mtu(&self, address: &[u32; 4], family: u8, mtu: u32);
 
+    /// Whether anybody watches packets at all.
+    fn watches(&self) -> bool;
+
     /// Shows the frame, still as it came, to whoever watches packets of this flow. `service` is its number, or
     /// [`crate::capture::NO_SERVICE`].
     fn watch(&self, packet: &Packet, service: u32);

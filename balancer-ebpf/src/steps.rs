@@ -2,7 +2,7 @@
 //! functions pointers that may be null as far as it knows, and numbers that may be anything.
 
 use aya_ebpf::bindings::xdp_md;
-use balancer_common::layout::{BackendEntry, ServiceEntry};
+use balancer_common::layout::{BackendEntry, FragmentEntry, ServiceEntry};
 use balancer_common::owner::REFUSED;
 use balancer_common::parse::{Packet, Parsed, parse};
 use balancer_common::slot::{BackendIndex, Slot};
@@ -114,6 +114,14 @@ pub extern "C" fn step_later_fragment(ctx: *mut xdp_md, packet: *const Packet) -
 
 #[unsafe(no_mangle)]
 #[inline(never)]
+pub extern "C" fn step_remember_first(packet: *const Packet, about: u64, low: u64, high: u64) -> u32 {
+    given!(packet else 0);
+    let _ = maps::FRAGMENTS.insert(packet.fragment_key(), FragmentEntry::from_words([about, low, high]), 0);
+    0
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
 pub extern "C" fn step_reply(ctx: *mut xdp_md, packet: *const Packet) -> u64 {
     given!(packet else Verdict::Pass.to_word());
     let Some(tables) = tables(ctx) else { return Verdict::Pass.to_word() };
@@ -185,6 +193,12 @@ impl Steps for KernelTables {
     #[inline(always)]
     fn echo<F: Frame>(&self, _: &mut F, packet: &Packet) -> Verdict {
         Verdict::from_word(step_echo(self.ctx, packet))
+    }
+
+    #[inline(always)]
+    fn remember_first(&self, packet: &Packet, entry: &FragmentEntry) {
+        let [about, low, high] = entry.words();
+        step_remember_first(packet, about, low, high);
     }
 
     #[inline(always)]

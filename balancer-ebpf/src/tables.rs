@@ -224,6 +224,11 @@ impl Tables for KernelTables {
     }
 
     #[inline(always)]
+    fn watches(&self) -> bool {
+        self.settings.capture != 0
+    }
+
+    #[inline(always)]
     fn watch(&self, packet: &Packet, service: u32) {
         if self.settings.capture != 0 {
             steps::step_watch(self.ctx, packet, service);

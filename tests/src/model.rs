@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use balancer_common::guard;
 use balancer_common::layout::{
-    Activity, BackendCounters, BackendEntry, FlowEntry, FlowKey, Former, FragmentEntry, FragmentKey, LpmKey, PortRange,
-    RateLimits, ServerIdKey, ServiceCounters, ServiceEntry, ServiceKey, SourceKey, gates,
+    Activity, BackendCounters, BackendEntry, FlowEntry, FlowKey, Former, FragmentEntry, FragmentKey, Kind, LpmKey,
+    PortRange, RateLimits, ServerIdKey, ServiceCounters, ServiceEntry, ServiceKey, SourceKey, gates,
 };
 use balancer_common::parse::Packet;
 use balancer_common::slot::{BackendIndex, Slot};
@@ -66,9 +66,11 @@ impl Tables for Model {
     type Flow<'a> = RefMut<'a, FlowEntry>;
 
     fn gates(&self) -> u32 {
-        let nat = self.entries.keys().any(|key| key.kind() == balancer_common::layout::Kind::Reply as u8);
-        let prefixes = !self.prefixes.is_empty();
-        u32::from(nat) * gates::NAT + u32::from(prefixes) * gates::PREFIXES
+        let has = |kind: Kind| self.entries.keys().any(|key| key.kind() == kind as u8);
+        let gate = |open, gate| if open { gate } else { 0 };
+        gate(has(Kind::Reply), gates::NAT)
+            | gate(has(Kind::Range), gates::RANGES)
+            | gate(!self.prefixes.is_empty(), gates::PREFIXES)
     }
 
     fn entry(&self, key: &ServiceKey) -> Option<Box<ServiceEntry>> {
@@ -212,6 +214,11 @@ impl Tables for Model {
     }
 
     fn learn_mtu(&self, _: &[u32; 4], _: u8, _: u32) {}
+
+    /// The model goes the thorough way always, and the kernel shows that the short one decides the same.
+    fn watches(&self) -> bool {
+        true
+    }
 
     fn watch(&self, _: &Packet, _: u32) {}
 

@@ -140,6 +140,17 @@ impl FragmentEntry {
         self.about as BackendIndex
     }
 
+    /// The three words it is made of.
+    #[inline(always)]
+    pub const fn words(&self) -> [u64; 3] {
+        [self.about, self.address[0], self.address[1]]
+    }
+
+    #[inline(always)]
+    pub const fn from_words([about, low, high]: [u64; 3]) -> Self {
+        Self { about, address: [low, high] }
+    }
+
     #[inline(always)]
     pub const fn entropy(&self) -> u32 {
         (self.about >> 32) as u32

@@ -24,12 +24,10 @@ pub(super) fn parse<F: Frame>(frame: &mut F, packet: &mut Packet) -> Parsed {
     packet.fragment_id = u64::from(ip.id.0);
     packet.transport = (NETWORK + header) as u64;
     let fragment = ip.flags_fragment.get();
-    // One look at the first byte tells nearly all of them: 0, 127, multicast and above (RFC 1122, 3.2.1.3).
-    let first = ip.source as u8;
-    if first == 0 || first == 127 || first >= 224 || ip.source == ip.destination {
+    if martian(ip.source, ip.destination) {
         return Parsed::Unusable(Reason::Martian);
     }
-    if checksum::of_ipv4(ip) != 0xffff && !with_options(frame, header) {
+    if checksum::of_ipv4_words(ip) != 0xffff && !with_options(frame, header) {
         return Parsed::Unusable(Reason::Checksum);
     }
     if usize::from(length) < header || !frame.holds(NETWORK + usize::from(length)) {
@@ -45,11 +43,18 @@ pub(super) fn parse<F: Frame>(frame: &mut F, packet: &mut Packet) -> Parsed {
     transport::parse(frame, packet, header)
 }
 
+/// One look at the first byte tells nearly all of them: 0, 127, multicast and above (RFC 1122, 3.2.1.3).
+#[inline(always)]
+pub(crate) fn martian(source: u32, destination: u32) -> bool {
+    let first = source as u8;
+    first == 0 || first == 127 || first >= 224 || source == destination
+}
+
 /// Whether the checksum is right with the options, which few packets have.
 #[inline(always)]
 fn with_options<F: Frame>(frame: &mut F, header: usize) -> bool {
     let Some(ip) = frame.at::<Ipv4>(NETWORK) else { return false };
-    let mut sum = u64::from(checksum::of_ipv4(ip));
+    let mut sum = u64::from(checksum::of_ipv4_words(ip));
     let words = (header - Ipv4::LEN) / 4;
     for place in 0..10 {
         if place >= words {

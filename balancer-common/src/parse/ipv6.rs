@@ -75,7 +75,7 @@ pub(super) fn parse<F: Frame>(frame: &mut F, packet: &mut Packet) -> Parsed {
 
 /// Unspecified, loopback, multicast, or the destination's own (RFC 4291, 2.5 and 2.7).
 #[inline(always)]
-fn martian(source: &[u32; 4], destination: &[u32; 4]) -> bool {
+pub(crate) fn martian(source: &[u32; 4], destination: &[u32; 4]) -> bool {
     let one = 1u32.to_be();
     source[0] as u8 == 0xff
         || (source[0] | source[1] | source[2] == 0 && (source[3] == 0 || source[3] == one))

@@ -11,7 +11,9 @@ use crate::layout::{FragmentKey, ServiceKey};
 use crate::tables::WatchedFlow;
 use crate::verdict::Reason;
 
+pub(crate) use ipv4::martian as ipv4_martian;
 pub use ipv6::MOST_EXTENSIONS;
+pub(crate) use ipv6::martian as ipv6_martian;
 
 /// What a packet says of its flow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,6 +27,55 @@ pub enum Role {
     Datagram,
     /// An ICMP error about the flow: addresses and ports are those of the flow, not of the error.
     Error,
+}
+
+/// What the way to a backend asks of a packet, in memory or in registers.
+pub(crate) trait View {
+    fn is_ipv6(&self) -> bool;
+    fn source(&self) -> [u32; 4];
+    fn ports(&self) -> u32;
+    fn length(&self) -> u16;
+    fn role(&self) -> Role;
+    fn is_fragmented(&self) -> bool;
+    /// For steps that want all of it.
+    fn whole<R>(&self, use_it: impl FnOnce(&Packet) -> R) -> R;
+}
+
+impl View for Packet {
+    #[inline(always)]
+    fn is_ipv6(&self) -> bool {
+        self.is_ipv6()
+    }
+
+    #[inline(always)]
+    fn source(&self) -> [u32; 4] {
+        self.source()
+    }
+
+    #[inline(always)]
+    fn ports(&self) -> u32 {
+        self.ports()
+    }
+
+    #[inline(always)]
+    fn length(&self) -> u16 {
+        self.length()
+    }
+
+    #[inline(always)]
+    fn role(&self) -> Role {
+        self.role
+    }
+
+    #[inline(always)]
+    fn is_fragmented(&self) -> bool {
+        self.is_fragmented()
+    }
+
+    #[inline(always)]
+    fn whole<R>(&self, use_it: impl FnOnce(&Packet) -> R) -> R {
+        use_it(self)
+    }
 }
 
 /// What is read of a packet. One struct for every outcome, written in place: of an enum with several of them the compiler
@@ -61,6 +112,30 @@ impl Default for Packet {
 }
 
 impl Packet {
+    /// A whole one. `ports` as [`Packet::ports`], `length` of the IP packet, `transport` from the start of the frame.
+    #[inline(always)]
+    pub(crate) fn of_flow(
+        destination: ServiceKey,
+        source: [u32; 4],
+        ports: u32,
+        length: u16,
+        transport: usize,
+        role: Role,
+        fragment_id: u16,
+    ) -> Self {
+        let mut packet = Self {
+            destination,
+            ports: u64::from(ports),
+            length: u64::from(length),
+            fragment_id: u64::from(fragment_id),
+            transport: transport as u64,
+            role,
+            ..Self::default()
+        };
+        packet.set_source(source);
+        packet
+    }
+
     #[inline(always)]
     pub fn is_ipv6(&self) -> bool {
         self.destination.family() == 6

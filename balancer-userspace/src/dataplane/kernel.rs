@@ -142,6 +142,10 @@ impl Tables for KernelTables<'_> {
 
     fn learn_mtu(&self, _: &[u32; 4], _: u8, _: u32) {}
 
+    fn watches(&self) -> bool {
+        true
+    }
+
     fn watch(&self, _: &Packet, _: u32) {}
 
     fn watched(&self, _: &Packet, seen: Seen, _: Verdict) {

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use aya::maps::MapData;
 use aya::maps::lpm_trie::Key;
 use balancer_common::layout::{
-    Activity, BackendCounters, BackendEntry, FlowEntry, FlowKey, Former, PortRange, ServerIdKey, ServiceCounters,
+    Activity, BackendCounters, BackendEntry, FlowEntry, FlowKey, Former, Kind, PortRange, ServerIdKey, ServiceCounters,
     ServiceEntry, ServiceKey, gates,
 };
 use balancer_common::slot::{BackendIndex, Slot};
@@ -144,16 +144,17 @@ impl DataPlane {
             self.prefixes.insert(&key, entry, 0).with_context(|| full("prefix", "limits.services"))?;
         }
         if let Some(content) = &changes.index {
-            let nat = content.entries.keys().any(|key| key.kind() == balancer_common::layout::Kind::Reply as u8);
+            let has = |kind: Kind| content.entries.keys().any(|key| key.kind() == kind as u8);
+            let wanted = [(gates::NAT, has(Kind::Reply)), (gates::RANGES, has(Kind::Range))];
             let next = self.index.fill(self.index_word(), content)?;
-            if nat {
-                self.set_gate(gates::NAT, true);
+            for (gate, _) in wanted.iter().filter(|(_, open)| *open) {
+                self.set_gate(*gate, true);
             }
             self.settings.set(INDEX, next);
             // The other half must not be written while a packet may be reading it.
             self.grace_period();
-            if !nat {
-                self.set_gate(gates::NAT, false);
+            for (gate, _) in wanted.iter().filter(|(_, open)| !open) {
+                self.set_gate(*gate, false);
             }
         }
         for (length, key) in &changes.remove_prefixes {

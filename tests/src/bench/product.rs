@@ -132,10 +132,10 @@ impl Filling {
         let (interval, depth) = (1_000, 1 << 62);
         match feature {
             Feature::Rate => self.changes.rates.push((number, RateLimits { interval, depth, ..RateLimits::default() })),
-            Feature::SourceRate => self.changes.rates.push((
-                number,
-                RateLimits { source_interval: interval, source_depth: depth, ..RateLimits::default() },
-            )),
+            Feature::SourceRate => self
+                .changes
+                .rates
+                .push((number, RateLimits { source_interval: interval, source_depth: depth, ..RateLimits::default() })),
             Feature::Acl | Feature::Refused => {
                 let head = acl_head(number, 0);
                 // Spread over half of the address space, none of them about the sources that are sent.

@@ -193,10 +193,7 @@ pub const SUBJECTS: &[Subject] = &[
     full("IPv4 options", tcp(PLAIN, Kind::Options), ACK),
     full("IPv6 hop-by-hop header", Packet { kind: Kind::Options, ..IPV6 }, ACK_6),
     full("first fragment", udp(PLAIN, Kind::FirstFragment), DATAGRAM),
-    Subject {
-        before: Some(Kind::FirstFragment),
-        ..full("later fragment", udp(PLAIN, Kind::LaterFragment), DATAGRAM)
-    },
+    Subject { before: Some(Kind::FirstFragment), ..full("later fragment", udp(PLAIN, Kind::LaterFragment), DATAGRAM) },
     full("ICMP error about a flow", tcp(PLAIN, Kind::Error), ACK),
     full("echo answered", tcp(PLAIN, Kind::Echo), ACK_L2),
     full("service on a range of ports", tcp(1020, Kind::Ack), ACK),
@@ -206,10 +203,7 @@ pub const SUBJECTS: &[Subject] = &[
     Subject { before: Some(Kind::Syn), ..full("open slot, newer flow", tcp(1030, Kind::Ack), FLOW) },
     full("open slot, SYN, table full", tcp(1031, Kind::Syn), FLOW),
     full("former mapping, older flow", tcp(1032, Kind::Ack), FLOW),
-    Subject {
-        before: Some(Kind::Datagram),
-        ..full("UDP, every flow tracked", udp(1033, Kind::Datagram), FLOW)
-    },
+    Subject { before: Some(Kind::Datagram), ..full("UDP, every flow tracked", udp(1033, Kind::Datagram), FLOW) },
     Subject { before: Some(Kind::Datagram), ..full("UDP, learning window", udp(1034, Kind::Datagram), FLOW) },
     full("QUIC by server id", udp(1040, Kind::QuicShort), DATAGRAM),
     full("lists of 100,000 prefixes", tcp(1050, Kind::Ack), ACK),
