@@ -46,15 +46,16 @@ pub fn of_flow(keys: &HashKeys, is_ipv6: bool, source: &[u32; 4], ports: u32) ->
 /// Who a flow is, whatever selects its slot: both addresses and both ports under keys that never change in the life of
 /// the maps. Two flows of one service have the same with a chance of 2^-64.
 #[inline(always)]
-pub fn identity(keys: &[u64; 2], source: &[u32; 4], destination: &[u32; 4], ports: u32) -> u64 {
+pub fn identity(keys: &[u64; 2], is_ipv6: bool, source: &[u32; 4], destination: &[u32; 4], ports: u32) -> u64 {
     let word = |low: u32, high: u32| u64::from(low) | (u64::from(high) << 32);
-    let mut h = mix(word(source[0], ports) ^ keys[0]);
-    h = mix(h ^ word(source[1], destination[0]) ^ keys[1]);
+    let h = mix(word(source[0], ports) ^ keys[0]);
+    let h = mix(h ^ word(destination[0], source[1]) ^ keys[1]);
     // Of IPv4 addresses the rest is 0.
-    if source[2] | source[3] | destination[2] | destination[3] != 0 {
-        h = mix(h ^ word(source[2], source[3]));
-        h = mix(h ^ word(destination[2], destination[3]).rotate_left(17));
+    if !is_ipv6 {
+        return h;
     }
+    let h = mix(h ^ word(source[2], source[3]));
+    let h = mix(h ^ word(destination[2], destination[3]));
     mix(h ^ u64::from(destination[1]))
 }
 
@@ -81,6 +82,24 @@ mod tests {
     fn is_the_same_in_every_version() {
         assert_eq!(ipv4(&KEYS, 0x0100_000a, 0x5000_3930), 4_029_904_119_153_516_249);
         assert_eq!(ipv6(&KEYS, &[1, 2, 3, 4], 0x5000_3930), 15_399_717_871_202_418_058);
+    }
+
+    /// A flow table outlives the version that wrote it.
+    #[test]
+    fn identities_are_the_same_in_every_version_and_depend_on_every_word() {
+        let keys = [KEYS.first, KEYS.second];
+        let six = |words: [u32; 9]| {
+            let [a, b, c, d, e, f, g, h, ports] = words;
+            identity(&keys, true, &[a, b, c, d], &[e, f, g, h], ports)
+        };
+        let of = [1, 2, 3, 4, 5, 6, 7, 8, 9];
+        assert_eq!(identity(&keys, false, &[1, 0, 0, 0], &[2, 0, 0, 0], 3), 17_317_226_927_302_638_852);
+        assert_eq!(six(of), 937_809_603_124_042_042);
+        for place in 0..of.len() {
+            let mut other = of;
+            other[place] ^= 0x8000_0000;
+            assert_ne!(six(other), six(of), "word {place}");
+        }
     }
 
     #[test]

@@ -59,7 +59,7 @@ const _: () = {
     assert!(core::mem::offset_of!(BackendEntry, address) == 16);
     assert!(core::mem::offset_of!(BackendEntry, forward) == 56);
     assert!(size_of::<BackendCounters>() == 32);
-    assert!(size_of::<FlowEntry>() == 16);
+    assert!(size_of::<FlowEntry>() == 8);
     assert!(size_of::<FragmentKey>() == 40);
     assert!(size_of::<FragmentEntry>() == 24);
     assert!(size_of::<ServerIdKey>() == 16);

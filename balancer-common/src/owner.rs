@@ -53,7 +53,8 @@ struct Open {
 
 #[inline(always)]
 fn known<T: Tables>(tables: &T, service: &ServiceEntry, packet: &Packet, open: &Open) -> BackendIndex {
-    let key = hash::identity(&tables.identity_keys(), &packet.source(), &packet.destination.address(), packet.ports());
+    let (to, is_ipv6) = (packet.destination.address(), packet.is_ipv6());
+    let key = hash::identity(&tables.identity_keys(), is_ipv6, &packet.source(), &to, packet.ports());
     let owner = open.slot.owner();
     if let Some(mut flow) = tables.flow(service.number, key) {
         // Ports are used again: a SYN after more than a SYN is another connection.

@@ -5,65 +5,70 @@ use crate::slot::BackendIndex;
 /// The identity of a flow within its service: a keyed hash of addresses and ports.
 pub type FlowKey = u64;
 
-/// A flow whose backend its slot alone does not say. Whole words, as the verifier wants them on the stack.
+/// A flow whose backend its slot alone does not say, in one word: with its key and what the kernel keeps of it that is one
+/// cache line. From the low end: backend (15 bits), whether more than the packet that began it was seen (1), slot (20),
+/// the service's era when it began (8), when it was last seen (20, which wrap after 13 days).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[repr(C)]
-pub struct FlowEntry {
-    /// From the low end: backend (16 bits), the service's era when the flow began (8), whether more than the packet that
-    /// began it was seen (8), slot (32).
-    about: u64,
-    seen: u64,
-}
+#[repr(transparent)]
+pub struct FlowEntry(pub u64);
 
-const CONFIRMED: u64 = 1 << 24;
+const CONFIRMED: u64 = 1 << 15;
+const SLOT_AT: u32 = 16;
+const ERA_AT: u32 = 36;
+const SEEN_AT: u32 = 44;
+const SLOT_MASK: u64 = (1 << (ERA_AT - SLOT_AT)) - 1;
+const SEEN_MASK: u32 = (1 << (64 - SEEN_AT)) - 1;
 
 impl FlowEntry {
     /// A flow that begins at `seen`.
     #[inline(always)]
     pub const fn begun(backend: BackendIndex, slot: u32, era: u8, seen: u32) -> Self {
-        Self { about: backend as u64 | (era as u64) << 16 | (slot as u64) << 32, seen: seen as u64 }
+        let backend = backend as u64 & (CONFIRMED - 1);
+        let slot = (slot as u64 & SLOT_MASK) << SLOT_AT;
+        Self(backend | slot | (era as u64) << ERA_AT | (seen as u64) << SEEN_AT)
     }
 
     #[inline(always)]
     pub const fn backend(&self) -> BackendIndex {
-        self.about as BackendIndex
+        (self.0 & (CONFIRMED - 1)) as BackendIndex
     }
 
     /// Of the service when the flow began: the slot is one of that era.
     #[inline(always)]
     pub const fn era(&self) -> u8 {
-        (self.about >> 16) as u8
+        (self.0 >> ERA_AT) as u8
     }
 
     #[inline(always)]
     pub const fn slot(&self) -> u32 {
-        (self.about >> 32) as u32
+        (self.0 >> SLOT_AT & SLOT_MASK) as u32
     }
 
+    /// How long ago a packet was seen; 0 where that lies ahead (see [`crate::clock::since`]).
     #[inline(always)]
-    pub const fn seen(&self) -> u32 {
-        self.seen as u32
+    pub const fn idle(&self, now: u32) -> u32 {
+        let age = now.wrapping_sub((self.0 >> SEEN_AT) as u32) & SEEN_MASK;
+        if age > SEEN_MASK / 2 { 0 } else { age }
     }
 
     /// Whether more than the packet that began it was seen.
     #[inline(always)]
     pub const fn is_confirmed(&self) -> bool {
-        self.about & CONFIRMED != 0
+        self.0 & CONFIRMED != 0
     }
 
     #[inline(always)]
     pub const fn confirmed(self) -> Self {
-        Self { about: self.about | CONFIRMED, ..self }
+        Self(self.0 | CONFIRMED)
     }
 
     /// Notes a packet. Writes only what differs, so that the line stays clean in other processors' caches.
     #[inline(always)]
     pub fn touch(&mut self, confirms: bool, now: u32) {
-        if self.seen != now as u64 {
-            self.seen = now as u64;
-        }
-        if confirms && !self.is_confirmed() {
-            self.about |= CONFIRMED;
+        let seen = self.0 << (64 - SEEN_AT) >> (64 - SEEN_AT) | (now as u64) << SEEN_AT;
+        let touched = if confirms { seen | CONFIRMED } else { seen };
+        if touched != self.0 {
+            self.0 = touched;
         }
     }
 }
@@ -171,4 +176,21 @@ pub struct ServerIdKey {
     pub service: u64,
     /// The bytes of the id as they lie in the packet, from the low end, the rest 0.
     pub id: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flow_fits_one_word() {
+        let now = 0xfff_fffe;
+        let mut flow = FlowEntry::begun(32_767, 1_048_572, 200, now);
+        let same = |flow: &FlowEntry| (flow.backend(), flow.slot(), flow.era()) == (32_767, 1_048_572, 200);
+        assert!(same(&flow) && !flow.is_confirmed() && flow.confirmed().is_confirmed());
+        assert_eq!((flow.idle(now), flow.idle(now + 5), flow.idle(now - 1)), (0, 5, 0));
+        flow.touch(true, now + 7);
+        assert!(same(&flow) && flow.is_confirmed());
+        assert_eq!((flow.idle(now + 7), flow.idle(now + 8)), (0, 1));
+    }
 }

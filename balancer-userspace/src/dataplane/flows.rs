@@ -97,16 +97,14 @@ impl Tracks {
     }
 
     pub(super) fn flow(&self, number: u32, key: FlowKey) -> Option<FlowEntry> {
-        let words: [u64; 2] = syscall::look_up_value(self.flows.get(&number)?.fd().as_fd(), &key).ok()?;
-        Some(entry_of(words))
+        syscall::look_up_value(self.flows.get(&number)?.fd().as_fd(), &key).ok().map(FlowEntry)
     }
 
     /// Every flow of a service.
     pub(super) fn flows(&self, number: u32) -> Result<Vec<(FlowKey, FlowEntry)>> {
         let Some(map) = self.flows.get(&number) else { return Ok(Vec::new()) };
-        let (keys, values) = syscall::read_hash(map.fd().as_fd(), map.info()?.max_entries(), 2)?;
-        let pairs = keys.into_iter().zip(values.chunks_exact(2));
-        Ok(pairs.map(|(key, words)| (key, entry_of([words[0], words[1]]))).collect())
+        let all = syscall::read_hash(map.fd().as_fd(), map.info()?.max_entries())?;
+        Ok(all.into_iter().map(|(key, word)| (key, FlowEntry(word))).collect())
     }
 
     pub(super) fn forget(&self, number: u32, keys: &[FlowKey]) -> Result<()> {
@@ -131,9 +129,4 @@ fn publish(outer: &MapData, number: u32, inner: &MapData) -> Result<()> {
     use std::os::fd::AsRawFd;
     syscall::update(outer.fd().as_fd(), &[number], &[inner.fd().as_fd().as_raw_fd() as u32])?;
     Ok(())
-}
-
-fn entry_of(words: [u64; 2]) -> FlowEntry {
-    // SAFETY: same size, and any bytes are a valid entry.
-    unsafe { std::mem::transmute(words) }
 }

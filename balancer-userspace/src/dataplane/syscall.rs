@@ -65,15 +65,15 @@ pub(super) fn read_first(map: BorrowedFd<'_>, bytes: usize) -> io::Result<Vec<u6
     Ok(value)
 }
 
-/// Keys and values of a hash map of words, each value `words` words; at most `entries` of them.
-pub(super) fn read_hash(map: BorrowedFd<'_>, entries: u32, words: usize) -> io::Result<(Vec<u64>, Vec<u64>)> {
+/// Keys and values of a hash map of words; at most `entries` of them.
+pub(super) fn read_hash(map: BorrowedFd<'_>, entries: u32) -> io::Result<Vec<(u64, u64)>> {
     /// More than any bucket of the kernel's hash holds.
     const BATCH: usize = 16_384;
-    let (mut all_keys, mut all_values) = (Vec::new(), Vec::new());
-    let (mut keys, mut values) = (vec![0u64; BATCH], vec![0u64; BATCH * words]);
+    let mut all = Vec::new();
+    let (mut keys, mut values) = (vec![0u64; BATCH], vec![0u64; BATCH]);
     // The cursor is the kernel's and as wide as a key at most.
     let (mut cursor, mut started) = (0u64, false);
-    while all_keys.len() <= entries as usize {
+    while all.len() <= entries as usize {
         let mut attr = zeroed();
         let mut next = 0u64;
         // SAFETY: the `batch` member is the one these commands read.
@@ -88,18 +88,17 @@ pub(super) fn read_hash(map: BorrowedFd<'_>, entries: u32, words: usize) -> io::
         // SAFETY: as above.
         let count = unsafe { attr.batch.count } as usize;
         match &result {
-            Err(error) if error.raw_os_error() != Some(libc::ENOENT) => return result.map(|_| (all_keys, all_values)),
+            Err(error) if error.raw_os_error() != Some(libc::ENOENT) => return result.map(|_| all),
             _ => {}
         }
-        all_keys.extend_from_slice(&keys[..count]);
-        all_values.extend_from_slice(&values[..count * words]);
+        all.extend(keys.iter().copied().zip(values.iter().copied()).take(count));
         // ENOENT says that the end of the map is reached.
         if result.is_err() {
             break;
         }
         (cursor, started) = (next, true);
     }
-    Ok((all_keys, all_values))
+    Ok(all)
 }
 
 /// Removes `keys` from a hash map of words; those that are gone already are fine.
@@ -126,14 +125,14 @@ pub(super) fn delete_batch(map: BorrowedFd<'_>, keys: &[u64]) -> io::Result<()> 
 }
 
 /// The value at `key` of a hash map of words.
-pub(super) fn look_up_value<const WORDS: usize>(map: BorrowedFd<'_>, key: &u64) -> io::Result<[u64; WORDS]> {
-    let mut value = [0u64; WORDS];
+pub(super) fn look_up_value(map: BorrowedFd<'_>, key: &u64) -> io::Result<u64> {
+    let mut value = 0u64;
     let mut attr = zeroed();
     // SAFETY: the member that the commands for one element read.
     let element = unsafe { &mut attr.__bindgen_anon_2 };
     element.map_fd = map.as_raw_fd() as u32;
     element.key = (&raw const *key) as u64;
-    element.__bindgen_anon_1.value = value.as_mut_ptr() as u64;
+    element.__bindgen_anon_1.value = (&raw mut value) as u64;
     bpf(bpf_cmd::BPF_MAP_LOOKUP_ELEM, &mut attr)?;
     Ok(value)
 }

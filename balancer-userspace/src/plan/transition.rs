@@ -101,7 +101,7 @@ pub struct Keeping<'a> {
 
 impl Keeping<'_> {
     pub fn keeps(&self, flow: &FlowEntry, alive: impl Fn(BackendIndex) -> bool) -> bool {
-        let age = since(self.now, flow.seen());
+        let age = flow.idle(self.now);
         if !alive(flow.backend()) || age >= self.patience.quiet || (!flow.is_confirmed() && age >= HALF_OPEN) {
             return false;
         }
