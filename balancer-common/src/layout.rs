@@ -33,7 +33,9 @@ pub struct Settings {
     pub identity: [u64; 2],
     /// Of [`crate::capture`]; 0 is off.
     pub capture: u64,
-    pub _padding: [u64; 2],
+    /// Of [`crate::clock`].
+    pub clock: u64,
+    pub _padding: u64,
 }
 
 /// What is in use at all.

@@ -46,7 +46,7 @@ pub trait Tables {
     /// False where the service's flow table is full, or it has none.
     fn remember(&self, number: u16, key: FlowKey, entry: &FlowEntry) -> bool;
 
-    /// Coarse time (see [`crate::clock`]).
+    /// The present (see [`crate::clock`]).
     fn now(&self) -> u32;
 
     /// Notes that a packet of an open slot went to somebody else than the owner.

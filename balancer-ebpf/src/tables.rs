@@ -13,7 +13,7 @@ use balancer_common::parse::Packet;
 use balancer_common::slot::{self, BackendIndex, Slot};
 use balancer_common::tables::{Route, RouteQuery, Seen, Tables};
 use balancer_common::verdict::{Event, Verdict};
-use balancer_common::{clock, flow, guard, index};
+use balancer_common::{flow, guard, index};
 
 use crate::{atomic, events, maps, route, steps};
 
@@ -113,7 +113,7 @@ impl Tables for KernelTables {
 
     #[inline(always)]
     fn now(&self) -> u32 {
-        clock::units(now_ns())
+        self.settings.clock as u32
     }
 
     #[inline(always)]

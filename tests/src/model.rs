@@ -34,6 +34,8 @@ pub struct Model {
     /// Entries of each service's flow table; the others have none.
     pub flow_tables: HashMap<u16, usize>,
     pub now_ns: Cell<u64>,
+    /// In the units of [`balancer_common::clock`].
+    pub clock: Cell<u32>,
     pub counters: RefCell<HashMap<BackendIndex, BackendCounters>>,
     pub tallies: RefCell<HashMap<u16, ServiceCounters>>,
     pub flows: RefCell<HashMap<(u16, FlowKey), FlowEntry>>,
@@ -129,7 +131,7 @@ impl Tables for Model {
     }
 
     fn now(&self) -> u32 {
-        balancer_common::clock::units(self.now_ns.get())
+        self.clock.get()
     }
 
     fn strayed(&self, number: u16, slot: u32, now: u32) {

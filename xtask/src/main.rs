@@ -48,6 +48,9 @@ enum Task {
         /// Print one JSON document instead of tables
         #[arg(long)]
         json: bool,
+        /// Of the packet path only what has one of these words in its name; nothing of the controller
+        #[arg(long, value_name = "WORD", value_delimiter = ',')]
+        only: Vec<String>,
     },
     /// Run the product on other kernels, in virtual machines, and say what works there
     Kernels {
@@ -89,7 +92,11 @@ fn run(task: Task) -> Result<ExitCode> {
             let flags = [(json, "--json"), (hold, "--hold")];
             tool("demo", &flags.iter().filter(|(set, _)| *set).map(|(_, flag)| (*flag).to_owned()).collect::<Vec<_>>())
         }
-        Task::Bench { json } => tool("bench", &json.then(|| "--json".to_owned()).into_iter().collect::<Vec<_>>()),
+        Task::Bench { json, only } => {
+            let mut args: Vec<String> = json.then(|| "--json".to_owned()).into_iter().collect();
+            args.extend(only.into_iter().map(|word| format!("--only={word}")));
+            tool("bench", &args)
+        }
         Task::Test { args } => {
             setup::everything()?;
             test(&args)

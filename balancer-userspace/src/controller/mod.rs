@@ -198,6 +198,7 @@ impl Controller {
     }
 
     fn tick(&mut self) {
+        self.running.plane.tick();
         if self.running.out_of_step() {
             self.reconcile(self.running.all_services());
         }

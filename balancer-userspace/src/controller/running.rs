@@ -144,7 +144,7 @@ impl Running {
         given.bases.insert(id.clone(), old.base + counted);
         let has_flows = self.image.backends.contains_key(&old.index) && self.programmed.contains_key(&service.name);
         if keeps_flows(service) && has_flows {
-            self.allocations.leaving.push(Leaving { id: id.clone(), allocated: old, since: dataplane::now() });
+            self.allocations.leaving.push(Leaving { id: id.clone(), allocated: old, since: self.plane.clock() });
         } else {
             given.freed.push(old.index);
         }
@@ -238,7 +238,7 @@ impl Running {
                 table: before.table,
                 table_size: before.table_size,
                 port_mask: before.port_mask,
-                since: dataplane::now(),
+                since: self.plane.clock(),
             };
             given.former.push((before.number, former));
         } else {
@@ -275,7 +275,7 @@ impl Running {
         if resync {
             dirty = self.all_services();
         }
-        let mut given = Given { counters: self.counters()?, now: dataplane::now(), ..Given::default() };
+        let mut given = Given { counters: self.counters()?, now: self.plane.clock(), ..Given::default() };
         let services: Vec<Service> =
             self.config.services.iter().filter(|service| dirty.contains(&service.name)).cloned().collect();
         let mut plans = Vec::with_capacity(services.len());

@@ -8,11 +8,11 @@ use balancer_common::layout::{FlowKey, Former, flags};
 use balancer_common::slot::{BackendIndex, NO_BACKEND, Slot};
 
 use super::running::Running;
-use crate::dataplane::{self, Changes, TableCounts};
+use crate::dataplane::{Changes, TableCounts};
 use crate::model::ServiceName;
 use crate::plan::{Keeping, Patience, closing, former_is_over};
 
-/// Units of time between two looks through a flow table.
+/// Units of [`balancer_common::clock`] between two looks through a flow table.
 const SWEEP: u32 = 4;
 
 /// What is followed of a service beside its table.
@@ -36,7 +36,7 @@ impl Tracked {
 impl Running {
     /// One look at everything that is open; cheap where nothing is.
     pub(super) fn settle(&mut self) -> Result<()> {
-        let now = dataplane::now();
+        let now = self.plane.clock();
         let open = |(name, programmed): (&ServiceName, &super::running::Programmed)| {
             let has_left = self.allocations.leaving.iter().any(|left| left.id.service == *name);
             let plan = &programmed.plan;

@@ -98,7 +98,7 @@ impl Tables for KernelTables<'_> {
     }
 
     fn now(&self) -> u32 {
-        super::now()
+        self.plane.clock()
     }
 
     fn strayed(&self, _: u16, _: u32, _: u32) {}

@@ -238,6 +238,7 @@ pub(super) const SETTINGS_WORDS: usize = size_of::<Settings>() / size_of::<u64>(
 const INSTANCE: usize = std::mem::offset_of!(Settings, instance) / 8;
 pub(super) const INDEX: usize = std::mem::offset_of!(Settings, index) / 8;
 pub(super) const IDENTITY: usize = std::mem::offset_of!(Settings, identity) / 8;
+pub(super) const CLOCK: usize = std::mem::offset_of!(Settings, clock) / 8;
 pub(super) const CAPTURE: usize = std::mem::offset_of!(Settings, capture) / 8;
 
 fn data(map: Map) -> Result<MapData> {

@@ -28,9 +28,3 @@ pub use kernel::KernelTables;
 pub use load::{DataPlane, LoadError};
 pub use pins::{Lock, Pins};
 pub use table::{NewTable, TableCounts};
-
-/// The present, in the units of [`balancer_common::clock`] and by the clock that the program reads.
-pub fn now() -> u32 {
-    let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC_COARSE).map(std::time::Duration::from);
-    balancer_common::clock::units(time.map_or(0, |time| time.as_nanos() as u64))
-}

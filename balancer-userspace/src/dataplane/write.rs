@@ -12,7 +12,7 @@ use balancer_common::layout::{
 use balancer_common::slot::{BackendIndex, Slot};
 
 use super::image::{Changes, Image, TableState};
-use super::load::{DataPlane, IDENTITY, INDEX};
+use super::load::{CLOCK, DataPlane, IDENTITY, INDEX};
 use super::syscall;
 use super::table::{NewTable, pin_over, read_slot, read_slots, write_slots};
 use crate::plan::LpmPrefix;
@@ -278,6 +278,16 @@ impl DataPlane {
 
     pub fn identity_keys(&self) -> [u64; 2] {
         [IDENTITY, IDENTITY + 1].map(|place| self.settings.get(place).unwrap_or(0))
+    }
+
+    /// The present, in the units of [`balancer_common::clock`].
+    pub fn clock(&self) -> u32 {
+        self.settings.get(CLOCK).unwrap_or(0) as u32
+    }
+
+    /// Raises the clock. Between two calls must lie [`balancer_common::clock::UNIT_MS`] at least.
+    pub fn tick(&self) {
+        self.settings.set(CLOCK, u64::from(self.clock().wrapping_add(1)));
     }
 
     pub(super) fn gates(&self) -> u32 {

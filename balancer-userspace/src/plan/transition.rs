@@ -1,7 +1,7 @@
 //! From one table to the next without moving an established flow: which slots open, when they close, and which flows need
 //! not be remembered any longer. Times are in the units of [`balancer_common::clock`].
 
-use balancer_common::clock::since;
+use balancer_common::clock::{UNIT_MS, since};
 use balancer_common::layout::{Activity, FlowEntry};
 use balancer_common::slot::{BackendIndex, NO_BACKEND, Slot};
 
@@ -58,9 +58,9 @@ pub struct Patience {
 
 impl Patience {
     pub fn of(connections: &crate::model::Connections) -> Self {
-        // A unit is a little more than a second, and the present one has begun already.
+        // The present unit has begun already.
         let units = |time: std::time::Duration| {
-            u32::try_from(time.as_nanos().div_ceil(1 << balancer_common::clock::UNIT_SHIFT) + 1).unwrap_or(u32::MAX / 4)
+            u32::try_from(time.as_millis().div_ceil(u128::from(UNIT_MS)) + 1).unwrap_or(u32::MAX / 4)
         };
         Self { quiet: units(connections.quiet), deadline: units(connections.drain_deadline) }
     }

@@ -80,36 +80,43 @@ struct Bench {
     full: Product,
 }
 
-/// Measures everything; `progress` is told what is being done.
-pub fn run(progress: impl Fn(&str)) -> Result<Report> {
+/// Measures everything, or what has one of the words of `only` in its name and what that is compared with; `progress` is
+/// told what is being done.
+pub fn run(only: &[String], progress: impl Fn(&str)) -> Result<Report> {
+    let subjects = chosen(only);
     progress("packets: filling maps");
     let mut bench = Bench::new()?;
-    let mut samples = vec![[(); 3].map(|()| Vec::new()); SUBJECTS.len()];
+    let mut samples = vec![[(); 3].map(|()| Vec::new()); subjects.len()];
     for round in 0..ROUNDS {
         progress(&format!("packets: round {} of {ROUNDS}", round + 1));
         for (at, flows) in FLOWS.into_iter().enumerate() {
-            for (subject, samples) in SUBJECTS.iter().zip(&mut samples) {
-                if let Ok(only) = std::env::var("ONLY")
-                    && !subject.name.contains("floor")
-                    && subject.name != DRIVER
-                    && !only.split(',').any(|word| subject.name.contains(word))
-                {
-                    samples[at].push(0.0);
-                    continue;
-                }
+            for (subject, samples) in subjects.iter().zip(&mut samples) {
                 samples[at].push(bench.measure(subject, flows).context(subject.name)?);
             }
         }
     }
     let medians: Vec<[f64; 3]> = samples.into_iter().map(|by_flows| by_flows.map(median)).collect();
     let verified_instructions = bench.plain.plane.xdp()?.info()?.verified_instruction_count();
-    Ok(Report { rows: rows(&medians), verified_instructions })
+    Ok(Report { rows: rows(&subjects, &medians), verified_instructions })
 }
 
-fn rows(medians: &[[f64; 3]]) -> Vec<Row> {
-    let of = |name| SUBJECTS.iter().position(|subject| subject.name == name).map(|at| medians[at]);
+fn chosen(only: &[String]) -> Vec<&'static Subject> {
+    let named = |subject: &&Subject| only.is_empty() || only.iter().any(|word| subject.name.contains(word.as_str()));
+    let mut wanted: Vec<&str> = SUBJECTS.iter().filter(named).map(|subject| subject.name).collect();
+    wanted.push(DRIVER);
+    // What is compared with stands before.
+    for subject in SUBJECTS.iter().rev() {
+        if wanted.contains(&subject.name) {
+            wanted.extend(subject.base);
+        }
+    }
+    SUBJECTS.iter().filter(|subject| wanted.contains(&subject.name)).collect()
+}
+
+fn rows(subjects: &[&'static Subject], medians: &[[f64; 3]]) -> Vec<Row> {
+    let of = |name| subjects.iter().position(|subject| subject.name == name).map(|at| medians[at]);
     let driver = of(DRIVER).unwrap_or_default();
-    let row = |(subject, ns): (&Subject, &[f64; 3])| {
+    let row = |(subject, ns): (&&'static Subject, &[f64; 3])| {
         let base = subject.base.and_then(of);
         let net = |at: usize, of: &[f64; 3]| of[at] - driver[at];
         Row {
@@ -120,7 +127,7 @@ fn rows(medians: &[[f64; 3]]) -> Vec<Row> {
             growth: base.map(|base| (ns[2] / ns[1]) / (base[2] / base[1])),
         }
     };
-    SUBJECTS.iter().zip(medians).map(row).collect()
+    subjects.iter().zip(medians).map(row).collect()
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

@@ -1,4 +1,4 @@
-//! `cargo xtask bench [--json]`.
+//! `cargo xtask bench`.
 
 use anyhow::Result;
 use clap::Parser;
@@ -11,26 +11,31 @@ struct Cli {
     /// Print one JSON document instead of tables
     #[arg(long)]
     json: bool,
+    /// Of the packet path only what has one of these words in its name; nothing of the controller
+    #[arg(long, value_name = "WORD", value_delimiter = ',')]
+    only: Vec<String>,
 }
 
 #[derive(Serialize)]
 struct Report {
     packets: packets::Report,
-    control: control::Report,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    control: Option<control::Report>,
 }
 
 fn main() -> Result<()> {
     let cli = Cli::parse();
     let progress = |what: &str| eprintln!("bench: {what}");
-    let packets = packets::run(progress)?;
+    let packets = packets::run(&cli.only, progress)?;
     if !cli.json {
         print_packets(&packets);
     }
-    let report = Report { packets, control: control::run(progress)? };
+    let control = if cli.only.is_empty() { Some(control::run(progress)?) } else { None };
+    let report = Report { packets, control };
     if cli.json {
         println!("{}", serde_json::to_string(&report)?);
-    } else {
-        print_control(&report.control);
+    } else if let Some(control) = &report.control {
+        print_control(control);
     }
     Ok(())
 }
