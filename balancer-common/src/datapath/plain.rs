@@ -9,7 +9,7 @@ use crate::headers::{
     ETHER_IPV4, ETHER_IPV6, Ethernet, IPV4_MF, IPV4_OFFSET, Ipv4, Ipv6, PROTOCOL_TCP, PROTOCOL_UDP, Ports, TCP_ACK,
     TCP_SYN, Tcp, Udp,
 };
-use crate::layout::{ServiceKey, flags, gates};
+use crate::layout::{ServiceKey, gates};
 use crate::parse::{NETWORK, Packet, Role, View, ipv4_martian, ipv6_martian, ports};
 use crate::steps::Steps;
 use crate::tables::Seen;
@@ -92,9 +92,6 @@ fn decide<F: Frame, T: Steps, const IPV6: bool>(frame: &mut F, tables: &T, packe
         let reply = gates & gates::NAT != 0;
         return Some(if reply { packet.whole(|packet| tables.reply(frame, packet)) } else { Verdict::Pass });
     };
-    if service.has(flags::QUIC) || service.mss_clamp != 0 && packet.role == Role::Opening {
-        return None;
-    }
     Some(to_backend(frame, tables, &packet, &service, &mut Seen::default()).unwrap_or_else(Verdict::Drop))
 }
 
