@@ -165,6 +165,11 @@ async fn many<F: Future<Output = Result<String>> + Send + 'static>(
 
 /// Sends and receives `bytes` bytes on one TCP connection to an echo server, and compares them.
 pub fn echo_tcp(namespace: &Namespace, address: SocketAddr, bytes: usize) -> Result<()> {
+    echo_tcp_within(namespace, address, bytes, Duration::from_secs(60))
+}
+
+/// The same, with less patience or more.
+pub fn echo_tcp_within(namespace: &Namespace, address: SocketAddr, bytes: usize, patience: Duration) -> Result<()> {
     namespace.block_on(|| async move {
         let exchange = async {
             let stream = TcpStream::connect(address).await.context("connecting")?;
@@ -178,7 +183,7 @@ pub fn echo_tcp(namespace: &Namespace, address: SocketAddr, bytes: usize) -> Res
             ensure!(received == expected, "what came back is not what was sent");
             Ok(())
         };
-        timeout(Duration::from_secs(60), exchange).await.context("no answer")?
+        timeout(patience, exchange).await.context("no answer")?
     })?
 }
 

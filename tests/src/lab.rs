@@ -44,7 +44,7 @@ pub struct Lab {
     pub balancer: Namespace,
     pub backends: Vec<Namespace>,
     pub switch: Namespace,
-    _programs: Vec<Ebpf>,
+    pub(crate) _programs: Vec<Ebpf>,
 }
 
 impl Lab {
@@ -126,7 +126,7 @@ impl Lab {
     }
 
     /// A link from the namespace's `eth0` to the switch.
-    fn plug(&self, namespace: &Namespace, port: &str) -> Result<()> {
+    pub(crate) fn plug(&self, namespace: &Namespace, port: &str) -> Result<()> {
         let switch = &self.switch;
         switch.ip(&format!("link add p-{port} type veth peer name eth0 netns {}", namespace.name()))?;
         // Room for outer headers behind the balancer, as a real network needs it.
@@ -137,7 +137,7 @@ impl Lab {
         plain_frames(namespace, "eth0")
     }
 
-    fn address(&self, namespace: &Namespace, interface: &str, net: u8, host: u8) -> Result<()> {
+    pub(crate) fn address(&self, namespace: &Namespace, interface: &str, net: u8, host: u8) -> Result<()> {
         namespace.ip(&format!("addr add 10.{net}.0.{host}/24 dev {interface}"))?;
         namespace.ip(&format!("addr add fd{net}::{host}/64 dev {interface} nodad"))
     }
@@ -154,6 +154,6 @@ impl Lab {
 }
 
 /// Frames as a wire would carry them: whole checksums, no segments larger than the MTU.
-fn plain_frames(namespace: &Namespace, interface: &str) -> Result<()> {
+pub(crate) fn plain_frames(namespace: &Namespace, interface: &str) -> Result<()> {
     namespace.sh(&format!("ethtool -K {interface} tx off tso off gso off gro off"))
 }

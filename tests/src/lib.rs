@@ -14,6 +14,7 @@ pub mod model;
 pub mod netns;
 pub mod packets;
 pub mod programs;
+pub mod routers;
 pub mod server;
 pub mod supervise;
 pub mod web;

@@ -1,10 +1,13 @@
-//! What a backend's `ipip` or `sit` device would do: takes the outer header off, all four pairs of families.
+//! What a backend's `ipip`, `sit` or `fou` device would do: takes outer headers off, bare ones and those of GUE, all four
+//! pairs of families.
 
 use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_PASS};
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use balancer_common::frame::Frame;
-use balancer_common::headers::{ETHER_IPV4, ETHER_IPV6, Ethernet, Ipv4, Ipv6, PROTOCOL_IPIP, PROTOCOL_IPV6};
+use balancer_common::headers::{
+    ETHER_IPV4, ETHER_IPV6, Ethernet, Gue, Ipv4, Ipv6, PROTOCOL_IPIP, PROTOCOL_IPV6, PROTOCOL_UDP, Udp,
+};
 
 use crate::frame::XdpFrame;
 
@@ -16,7 +19,7 @@ pub fn decap(ctx: XdpContext) -> u32 {
 #[inline(always)]
 fn strip(frame: &mut XdpFrame) -> Option<u32> {
     let mut ethernet = *frame.at::<Ethernet>(0)?;
-    let (outer, inner) = match ethernet.ether_type {
+    let (outer, protocol) = match ethernet.ether_type {
         ETHER_IPV4 => match frame.at::<Ipv4>(Ethernet::LEN) {
             Some(ip) if ip.version_ihl == 0x45 => (Ipv4::LEN, ip.protocol),
             _ => return Some(XDP_PASS),
@@ -27,17 +30,39 @@ fn strip(frame: &mut XdpFrame) -> Option<u32> {
         },
         _ => return Some(XDP_PASS),
     };
+    let (headers, inner) = if protocol == PROTOCOL_UDP { in_udp(frame, outer)? } else { (outer, protocol) };
     ethernet.ether_type = match inner {
         PROTOCOL_IPIP => ETHER_IPV4,
         PROTOCOL_IPV6 => ETHER_IPV6,
         _ => return Some(XDP_PASS),
     };
-    if !frame.move_front(outer as i32) {
+    if !frame.move_front(headers as i32) {
         return None;
     }
     *frame.at::<Ethernet>(0)? = ethernet;
     Some(XDP_PASS)
 }
+
+/// Bytes of headers before what GUE carries behind an IP header of `outer` bytes, and what that is; 0 where it is not
+/// GUE.
+#[inline(always)]
+fn in_udp(frame: &mut XdpFrame, outer: usize) -> Option<(usize, u8)> {
+    let payload = Ethernet::LEN + outer + Udp::LEN;
+    let Some(udp) = frame.at::<Udp>(Ethernet::LEN + outer) else { return Some((0, 0)) };
+    if udp.destination.get() != GUE_PORT {
+        return Some((0, 0));
+    }
+    let gue = *frame.at::<Gue>(payload)?;
+    match gue.variant_length >> 4 {
+        // Variant 1: an IP header right away.
+        4 => Some((outer + Udp::LEN, PROTOCOL_IPIP)),
+        6 => Some((outer + Udp::LEN, PROTOCOL_IPV6)),
+        0 if gue.variant_length == 0 => Some((outer + Udp::LEN + Gue::LEN, gue.protocol)),
+        _ => None,
+    }
+}
+
+const GUE_PORT: u16 = 6080;
 
 /// Does nothing; a veth takes frames that XDP sends only where its peer has a program.
 #[xdp(frags)]

@@ -1,0 +1,123 @@
+//! Path MTU discovery end to end: a megabyte goes both ways over a connection although a link before the client, or one
+//! before the backend, takes 1300 bytes only, and although both sides say in their SYNs that they take more.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use harness::client;
+use harness::controller::Controller;
+use harness::lab::{BackendKind, Lab, Topology, VIP4, VIP6};
+use harness::netns::Namespace;
+use harness::routers::{Behind, narrow_address, narrow_backend, narrow_client};
+use harness::server::Server;
+
+const PORT: u16 = 8000;
+const MTU: u32 = 1300;
+const MEGABYTE: usize = 1 << 20;
+
+/// A forwarding mode between families.
+#[derive(Debug, Clone, Copy)]
+struct Way {
+    forward: &'static str,
+    ipv6: bool,
+    backend_ipv6: bool,
+}
+
+const fn way(forward: &'static str, ipv6: bool, backend_ipv6: bool) -> Way {
+    Way { forward, ipv6, backend_ipv6 }
+}
+
+impl Way {
+    fn kind(&self) -> BackendKind {
+        match self.forward {
+            "nat" => BackendKind::Nat,
+            "l2" => BackendKind::L2,
+            _ => BackendKind::Ipip,
+        }
+    }
+
+    fn vip(&self) -> IpAddr {
+        if self.ipv6 { VIP6.into() } else { VIP4.into() }
+    }
+
+    fn config(&self, backend: IpAddr) -> String {
+        let (forward, variant) = self.forward.split_once('/').unwrap_or((self.forward, ""));
+        let gue = if variant.is_empty() { String::new() } else { format!("[service.gue]\nvariant = {variant}\n") };
+        format!(
+            "[[interface]]\nname = \"eth0\"\n[[service]]\nname = \"echo\"\nprotocol = \"tcp\"\naddress = \"{}\"\n\
+             port = {}\nforward = \"{forward}\"\n{gue}[service.health]\nkind = \"tcp\"\nport = {PORT}\n\
+             interval = \"500ms\"\ntimeout = \"400ms\"\n[[service.backend]]\nname = \"b0\"\naddress = \"{backend}\"\n",
+            self.vip(),
+            PORT + 1,
+        )
+    }
+}
+
+fn transfers(lab: &Lab, way: &Way, client: &Namespace, backend: (&Namespace, IpAddr)) -> Result<()> {
+    let _server = Server::start(backend.0, "b0", PORT)?;
+    let controller = Controller::start(&lab.balancer, &way.config(backend.1))?;
+    controller.wait_all_up()?;
+    let address = SocketAddr::new(way.vip(), PORT + 1);
+    client::echo_tcp(client, address, MEGABYTE).with_context(|| format!("{way:?}\n{}", controller.log()))
+}
+
+fn before_the_client(way: &Way) -> Result<()> {
+    let mut lab = Lab::new(Topology::OneArmed, &[way.kind()])?;
+    let far: Behind = narrow_client(&mut lab, MTU)?;
+    transfers(&lab, way, &far.host, (&lab.backends[0], Lab::backend(0, way.backend_ipv6)))
+}
+
+fn before_the_backend(way: &Way, mtu: u32) -> Result<()> {
+    let mut lab = Lab::new(Topology::OneArmed, &[])?;
+    let far = narrow_backend(&mut lab, way.kind(), mtu)?;
+    transfers(&lab, way, &lab.client, (&far.host, narrow_address(way.backend_ipv6)))
+}
+
+#[test]
+fn a_narrow_link_before_the_client() -> Result<()> {
+    for forward in ["l2", "nat", "ipip", "gue/0", "gue/1"] {
+        for ipv6 in [false, true] {
+            before_the_client(&way(forward, ipv6, ipv6))?;
+        }
+    }
+    for (ipv6, backend_ipv6) in [(false, true), (true, false)] {
+        before_the_client(&way("ipip", ipv6, backend_ipv6))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_narrow_link_before_the_backend() -> Result<()> {
+    for forward in ["nat", "ipip", "gue/0", "gue/1"] {
+        before_the_backend(&way(forward, false, false), MTU)?;
+    }
+    before_the_backend(&way("ipip", false, true), MTU)?;
+    before_the_backend(&way("nat", true, true), MTU)?;
+    // What is left of 1300 bytes behind 20 of IPv4 is just what IPv6 asks of every link.
+    before_the_backend(&way("ipip", true, false), MTU)?;
+    // Behind more than that it would be less (RFC 8200, section 5): such a tunnel needs a link that takes 1280 and the
+    // outer headers.
+    before_the_backend(&way("ipip", true, true), 1280 + 40)?;
+    before_the_backend(&way("gue/0", true, true), 1280 + 52)?;
+    before_the_backend(&way("gue/1", true, false), 1280 + 28)
+}
+
+/// The other tests could not fail if this did not: where nobody hears of the narrow link, large segments never arrive.
+#[test]
+fn a_narrow_link_that_nobody_tells_of() -> Result<()> {
+    let way = way("ipip", false, false);
+    let mut lab = Lab::new(Topology::OneArmed, &[way.kind()])?;
+    let far = narrow_client(&mut lab, MTU)?;
+    // The backend refuses what the balancer relays.
+    let table = "add table inet deaf; add chain inet deaf in { type filter hook input priority 0; }; \
+                 add rule inet deaf in icmp type destination-unreachable drop";
+    ensure!(lab.backends[0].command("nft").arg(table).status()?.success(), "nft");
+    let _server = Server::start(&lab.backends[0], "b0", PORT)?;
+    let controller = Controller::start(&lab.balancer, &way.config(Lab::backend(0, false)))?;
+    controller.wait_all_up()?;
+    let address = SocketAddr::new(way.vip(), PORT + 1);
+    let stuck = client::echo_tcp_within(&far.host, address, MEGABYTE, Duration::from_secs(4));
+    ensure!(stuck.is_err(), "a megabyte went through a link that nobody knew of");
+    Ok(())
+}
