@@ -112,6 +112,27 @@ pub fn datagrams(
     namespace.block_on(|| async move { many(count, at_once, move |i| udp_name(address, first + i as u16)).await })
 }
 
+/// What each of these ports gets from a UDP echo server for `payload`: the server's name, or nothing.
+pub fn who_answers(
+    namespace: &Namespace,
+    address: SocketAddr,
+    ports: impl Iterator<Item = u16> + Send,
+    payload: &[u8],
+) -> Result<Vec<Option<String>>> {
+    namespace.block_on(|| async move {
+        let mut names = Vec::new();
+        let mut buffer = [0; 4096];
+        for port in ports {
+            let socket = udp_to(address, port).await?;
+            socket.send(payload).await?;
+            let answer = timeout(Duration::from_millis(300), socket.recv(&mut buffer)).await;
+            let name = |count| String::from_utf8_lossy(&buffer[..count]).split(' ').next().unwrap_or("").to_owned();
+            names.push(answer.ok().and_then(Result::ok).map(name));
+        }
+        Ok(names)
+    })?
+}
+
 async fn udp_name(address: SocketAddr, port: u16) -> Result<String> {
     let socket = udp_to(address, port).await?;
     let mut buffer = [0; 256];

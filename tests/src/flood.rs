@@ -80,6 +80,11 @@ fn spoof(frame: &mut Vec<u8>, number: u64) {
     *frame = whole.0;
 }
 
+/// Sends these frames out of the namespace's `eth0`, as they are.
+pub fn send_frames(namespace: &Namespace, frames: &[Vec<u8>]) -> Result<()> {
+    namespace.enter(|| send_all(&packet_socket()?, frames))?
+}
+
 fn packet_socket() -> Result<OwnedFd> {
     // SAFETY: plain system calls; the descriptor is ours alone.
     unsafe {

@@ -88,6 +88,14 @@ impl Lab {
         Ok(lab)
     }
 
+    /// Has every backend answer for all addresses of a prefix, and the client send there.
+    pub fn route_prefix(&self, prefix: &str) -> Result<()> {
+        for backend in &self.backends {
+            backend.ip(&format!("route add local {prefix} dev lo"))?;
+        }
+        self.client.ip(&format!("route add {prefix} via 10.77.0.2"))
+    }
+
     /// Addresses of backend `i`, from 0.
     pub fn backend4(i: usize) -> Ipv4Addr {
         Ipv4Addr::new(10, 77, 0, 11 + i as u8)
