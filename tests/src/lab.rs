@@ -50,7 +50,8 @@ pub struct Lab {
 impl Lab {
     pub fn new(topology: Topology, backends: &[BackendKind]) -> Result<Self> {
         let switch = Namespace::new("sw")?;
-        switch.ip("link add br0 type bridge")?;
+        // Snooping would drop what has a wrong checksum.
+        switch.ip("link add br0 type bridge mcast_snooping 0")?;
         switch.ip("link set br0 up")?;
         let mut lab = Self {
             client: Namespace::new("cl")?,

@@ -38,7 +38,8 @@ fn service(name: &str, protocol: &str, address: &str, port: &str, more: &str, ba
     );
     for i in 0..backends {
         let address = Lab::backend4(i);
-        let address = if more.contains("nat") || !more.contains("six") { IpAddr::V4(address) } else { Lab::backend(i, true) };
+        let address =
+            if more.contains("nat") || !more.contains("six") { IpAddr::V4(address) } else { Lab::backend(i, true) };
         text += &format!("[[service.backend]]\nname = \"b{i}\"\naddress = \"{address}\"\n");
     }
     text
@@ -239,7 +240,8 @@ fn the_segment_size_that_a_syn_offers_is_clamped() -> Result<()> {
     client::echo_tcp(&net.lab.client, (VIP4, PORT + 1).into(), 10_000)?;
     let frames = capture.stop();
     let offered = |frame: &Vec<u8>| {
-        let Ok(SlicedPacket { transport: Some(TransportSlice::Tcp(tcp)), .. }) = SlicedPacket::from_ethernet(frame) else {
+        let Ok(SlicedPacket { transport: Some(TransportSlice::Tcp(tcp)), .. }) = SlicedPacket::from_ethernet(frame)
+        else {
             return None;
         };
         let opening = tcp.syn() && !tcp.ack() && tcp.destination_port() == PORT + 1;
