@@ -1,4 +1,4 @@
-//! Who may open flows, and how many a second.
+//! Whose packets are taken, and how many flows a second may begin.
 
 use crate::layout::{Bucket, LpmKey, ServiceEntry, SourceKey, flags};
 use crate::parse::{Packet, Role};
