@@ -123,8 +123,15 @@ fn unknown<T: Tables>(tables: &T, service: &ServiceEntry, packet: &Packet, open:
 /// Who has the flows that began before the change; nobody where that backend went.
 #[inline(always)]
 fn settled<T: Tables>(tables: &T, service: &ServiceEntry, packet: &Packet, slot: Slot) -> BackendIndex {
-    let settled = if service.has(flags::FORMER) { former(tables, service.number, packet) } else { slot.settled() };
-    if settled == slot.owner() || takes_packets(tables, settled) { settled } else { NO_BACKEND }
+    let lives = |index: BackendIndex| index == slot.owner() || takes_packets(tables, index);
+    if service.has(flags::FORMER) {
+        let former = former(tables, service.number, packet);
+        if former != NO_BACKEND && lives(former) {
+            return former;
+        }
+        // Since that one died, flows that met a full table are with the slot's own.
+    }
+    if lives(slot.settled()) { slot.settled() } else { NO_BACKEND }
 }
 
 #[inline(always)]

@@ -15,6 +15,7 @@ pub mod netns;
 pub mod packets;
 pub mod programs;
 pub mod routers;
+pub mod running;
 pub mod server;
 pub mod supervise;
 pub mod web;

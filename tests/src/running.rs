@@ -1,0 +1,61 @@
+//! The program of a controller that runs, given single packets.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use anyhow::{Context, Result, ensure};
+use aya::programs::loaded_programs;
+
+/// The newest program of the product that the kernel holds.
+pub struct Program(OwnedFd);
+
+/// The fields of `union bpf_attr` that BPF_PROG_TEST_RUN reads and writes (linux/bpf.h).
+#[repr(C)]
+#[derive(Default)]
+struct TestRun {
+    program: u32,
+    answer: u32,
+    size_in: u32,
+    size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+    context_size_in: u32,
+    context_size_out: u32,
+    context_in: u64,
+    context_out: u64,
+    flags: u32,
+    cpu: u32,
+    batch_size: u32,
+    _padding: u32,
+}
+
+const BPF_PROG_TEST_RUN: libc::c_long = 10;
+
+impl Program {
+    pub fn newest() -> Result<Self> {
+        let ours = loaded_programs().filter_map(Result::ok).filter(|info| info.name_as_str() == Some("balancer"));
+        let newest = ours.max_by_key(|info| info.id()).context("the kernel holds no program of the product")?;
+        Ok(Self(newest.fd()?.as_fd().try_clone_to_owned()?))
+    }
+
+    /// XDP's answer, and the frame as it leaves.
+    pub fn run(&self, frame: &[u8]) -> Result<(u32, Vec<u8>)> {
+        let mut out = vec![0u8; 2048];
+        let mut attr = TestRun {
+            program: self.0.as_raw_fd() as u32,
+            size_in: frame.len() as u32,
+            size_out: out.len() as u32,
+            data_in: frame.as_ptr() as u64,
+            data_out: out.as_mut_ptr() as u64,
+            repeat: 1,
+            ..TestRun::default()
+        };
+        let size = size_of::<TestRun>();
+        // SAFETY: buffers of the lengths given, which live until the call returns.
+        let result = unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_TEST_RUN, &raw mut attr, size) };
+        ensure!(result == 0, "BPF_PROG_TEST_RUN: {}", std::io::Error::last_os_error());
+        out.truncate(attr.size_out as usize);
+        Ok((attr.answer, out))
+    }
+}
