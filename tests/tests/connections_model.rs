@@ -22,7 +22,7 @@ const PORT: u16 = 8000;
 const BACKENDS: usize = 5;
 const FLOW_TABLE: u64 = 4096;
 const QUIET: Duration = Duration::from_secs(4);
-const STEPS: usize = 40;
+const STEPS: usize = 30;
 /// New flows of a step.
 const FLOWS: u32 = 150;
 const REDIRECT: u32 = 4;
@@ -74,12 +74,14 @@ struct World<'a> {
     next: u32,
     rng: StdRng,
     log: Vec<String>,
+    /// Seed and table size change, too.
+    remaps: bool,
     checked: u64,
     moved_allowed: u64,
 }
 
 impl<'a> World<'a> {
-    fn new(lab: &'a Lab, seed: u64) -> Result<Self> {
+    fn new(lab: &'a Lab, seed: u64, remaps: bool) -> Result<Self> {
         let wanted = Wanted { weights: [Some(100); BACKENDS], seed: 1, table_size: 4099 };
         let start = |(i, namespace)| Server::start(namespace, &format!("b{i}"), PORT).map(Some);
         let servers = lab.backends.iter().enumerate().map(start).collect::<Result<_>>()?;
@@ -97,6 +99,7 @@ impl<'a> World<'a> {
             next: 0,
             rng: StdRng::seed_from_u64(seed),
             log: Vec::new(),
+            remaps,
             checked: 0,
             moved_allowed: 0,
         })
@@ -118,6 +121,9 @@ impl<'a> World<'a> {
     }
 
     fn open_flows(&mut self) -> Result<()> {
+        // Some end, too.
+        let rng = &mut self.rng;
+        self.flows.retain(|_, _| rng.random_ratio(7, 8));
         for _ in 0..FLOWS {
             self.next += 1;
             if let Some(backend) = self.sent_to(self.next, true)? {
@@ -160,7 +166,6 @@ impl<'a> World<'a> {
                 None => drop(self.flows.remove(&number)),
             }
         }
-        self.flows.retain(|number, _| number % 97 != self.next % 97);
         Ok(())
     }
 
@@ -242,7 +247,7 @@ impl<'a> World<'a> {
                 self.program = Program::newest()?;
                 "killed and started".to_owned()
             }
-            9 => {
+            9 if self.remaps => {
                 let before = self.wanted.clone();
                 self.wanted.seed += 1;
                 if self.rng.random_ratio(1, 2) {
@@ -256,11 +261,16 @@ impl<'a> World<'a> {
                 }
                 format!("another seed: {done}")
             }
-            _ => {
+            10 => {
                 for number in 0..6000 {
                     self.sent_to(0x80_0000 | self.next * 64 + number, true)?;
                 }
                 "a flood".to_owned()
+            }
+            _ => {
+                let pause = Duration::from_millis(self.rng.random_range(0..2500));
+                self.pass(pause)?;
+                "nothing".to_owned()
             }
         };
         self.log.push(what);
@@ -276,12 +286,21 @@ impl<'a> World<'a> {
 }
 
 #[test]
-fn no_sequence_of_changes_moves_an_established_flow() -> Result<()> {
+fn no_sequence_of_changes_of_backends_moves_an_established_flow() -> Result<()> {
+    sequence(false)
+}
+
+#[test]
+fn no_sequence_with_changes_of_the_mapping_moves_one_either() -> Result<()> {
+    sequence(true)
+}
+
+fn sequence(remaps: bool) -> Result<()> {
     let from_env = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
     let seed = from_env("CONNECTIONS_SEED").unwrap_or_else(|| rand::rng().random());
     let steps = from_env("CONNECTIONS_STEPS").map_or(STEPS, |steps| steps as usize);
     let lab = Lab::new(Topology::OneArmed, &[BackendKind::L2; BACKENDS])?;
-    let mut world = World::new(&lab, seed)?;
+    let mut world = World::new(&lab, seed, remaps)?;
     let run = |world: &mut World<'_>| -> Result<()> {
         for _ in 0..steps {
             world.open_flows()?;
