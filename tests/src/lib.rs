@@ -8,6 +8,7 @@ pub mod connections;
 pub mod controller;
 pub mod demo;
 pub mod flood;
+pub mod frames;
 pub mod kernels;
 pub mod lab;
 pub mod model;

@@ -36,6 +36,8 @@ pub struct Model {
     pub now_ns: Cell<u64>,
     /// In the units of [`balancer_common::clock`].
     pub clock: Cell<u32>,
+    /// Takes the short way where there is one, as the program does; else the thorough way always.
+    pub short: Cell<bool>,
     pub counters: RefCell<HashMap<BackendIndex, BackendCounters>>,
     pub tallies: RefCell<HashMap<u16, ServiceCounters>>,
     pub flows: RefCell<HashMap<(u16, FlowKey), FlowEntry>>,
@@ -60,6 +62,18 @@ fn longest<V: Copy>(map: &HashMap<Prefix, V>, key: &LpmKey) -> Option<V> {
         prefix[..whole] == key[..whole] && (rest == 0 || prefix[whole] >> (8 - rest) == key[whole] >> (8 - rest))
     };
     map.iter().filter(|(prefix, _)| matches(prefix)).max_by_key(|((length, _), _)| *length).map(|(_, value)| *value)
+}
+
+impl Model {
+    /// Forgets all that packets left behind.
+    pub fn forget(&self) {
+        self.flows.borrow_mut().clear();
+        self.flow_counts.borrow_mut().clear();
+        self.fragments.borrow_mut().clear();
+        self.buckets.borrow_mut().clear();
+        self.counters.borrow_mut().clear();
+        self.tallies.borrow_mut().clear();
+    }
 }
 
 impl Tables for Model {
@@ -217,9 +231,8 @@ impl Tables for Model {
 
     fn learn_mtu(&self, _: &[u32; 4], _: u8, _: u32) {}
 
-    /// The model goes the thorough way always, and the kernel shows that the short one decides the same.
     fn watches(&self) -> bool {
-        true
+        !self.short.get()
     }
 
     fn watch(&self, _: &Packet, _: u32) {}

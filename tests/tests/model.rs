@@ -1,6 +1,7 @@
 //! The loaded program, run in the kernel by BPF_PROG_TEST_RUN, against the model on the same packets: the same verdict and
 //! the same bytes, for whole packets, for broken ones and for cut ones.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
@@ -10,10 +11,13 @@ use balancer::model::{DatapathLog, Limits};
 use balancer_common::datapath::process;
 use balancer_common::frame::VecFrame;
 use balancer_common::verdict::{Reason, Verdict};
+use etherparse::icmpv4::DestUnreachableHeader;
+use etherparse::{Icmpv4Type, IpNumber, Ipv4Header, PacketBuilder};
+use harness::frames::{CORPUS, check_input, frames, unpack};
 use harness::model::Model;
 use harness::netns::unique;
 use harness::packets::generate;
-use harness::world::{Spec, World};
+use harness::world::{Spec, TCP, VIP, World, address};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
@@ -36,6 +40,27 @@ struct Pair {
 impl Drop for Pair {
     fn drop(&mut self) {
         let _ = detach(&self.pin_dir);
+    }
+}
+
+impl Pair {
+    /// What both make of a frame.
+    fn agreed(&mut self, frame: &[u8], out: &mut [u8]) -> Result<Verdict> {
+        let mut modelled = VecFrame(frame.to_vec());
+        self.model.now_ns.set(nanoseconds());
+        let verdict = process(&mut modelled, &self.model);
+        let (answer, length) = run_in_kernel(&mut self.plane, frame, out)?;
+        let about = || format!("{verdict:?}, seen {:?}", self.model.seen.get());
+        ensure!(answer == expected(verdict), "{}, the kernel {answer}\n{frame:02x?}", about());
+        // Of a dropped packet nobody sees what was written to it.
+        ensure!(
+            answer == XDP_DROP || out[..length] == modelled.0,
+            "{}\nin    {frame:02x?}\nmodel {:02x?}\nkernel {:02x?}",
+            about(),
+            modelled.0,
+            &out[..length]
+        );
+        Ok(verdict)
     }
 }
 
@@ -75,20 +100,7 @@ fn program_and_model_agree_on_every_packet() -> Result<()> {
     let (mut passed, mut forwarded, mut answered) = (0, 0, 0);
     for number in 0..packets {
         let frame = generate(&mut rng, &pair.specs);
-        let mut modelled = VecFrame(frame.clone());
-        pair.model.now_ns.set(nanoseconds());
-        let verdict = process(&mut modelled, &pair.model);
-        let (answer, length) = run_in_kernel(&mut pair.plane, &frame, &mut out)?;
-        let about = || format!("packet {number}: {verdict:?}, seen {:?}", pair.model.seen.get());
-        ensure!(answer == expected(verdict), "{}, the kernel {answer}\n{frame:02x?}", about());
-        // Of a dropped packet nobody sees what was written to it.
-        ensure!(
-            answer == XDP_DROP || out[..length] == modelled.0,
-            "{}\nin    {frame:02x?}\nmodel {:02x?}\nkernel {:02x?}",
-            about(),
-            modelled.0,
-            &out[..length]
-        );
+        let verdict = pair.agreed(&frame, &mut out).with_context(|| format!("packet {number}"))?;
         match verdict {
             Verdict::Pass => passed += 1,
             Verdict::Forward { .. } => forwarded += 1,
@@ -140,6 +152,52 @@ fn same_counters(pair: &Pair, drops: &[u64]) -> Result<()> {
             );
         }
     }
+    Ok(())
+}
+
+/// What the fuzzer found worth keeping: by itself, and in the kernel against the model.
+#[test]
+fn program_and_model_agree_on_the_corpus() -> Result<()> {
+    let mut pair = pair()?;
+    let mut out = vec![0; 4096];
+    let inputs = unpack(CORPUS);
+    ensure!(inputs.len() > 500, "only {} inputs", inputs.len());
+    for (number, input) in inputs.iter().enumerate() {
+        check_input(input);
+        // The kernel asks for a whole Ethernet header.
+        for frame in frames(input).into_iter().filter(|frame| frame.len() >= 14) {
+            pair.agreed(frame, &mut out).with_context(|| format!("input {number}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// An error that quotes an IP header alone says no ports, whatever Ethernet padded it with.
+#[test]
+fn padding_is_not_read_as_quoted_ports() -> Result<()> {
+    let mut pair = pair()?;
+    let spec = *pair.specs.iter().find(|spec| spec.family == 4 && spec.protocol == TCP).context("no TCP service")?;
+    let [router, client] = [Ipv4Addr::new(10, 9, 9, 9), Ipv4Addr::new(10, 1, 1, 1)];
+    let service = Ipv4Addr::from(address(4, VIP)[0].to_ne_bytes());
+    let mut quoted = Ipv4Header::new(0, 64, IpNumber::TCP, service.octets(), client.octets())?;
+    quoted.set_payload_len(20)?;
+    let mut payload = quoted.to_bytes().to_vec();
+    payload.extend([spec.port.to_be_bytes(), 40_000u16.to_be_bytes()].concat());
+    payload.extend([0; 4]);
+    let unreachable = |payload: &[u8], padding: &[u8]| -> Result<Vec<u8>> {
+        let builder = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 2], [2, 0, 0, 0, 0, 1])
+            .ipv4(router.octets(), service.octets(), 64)
+            .icmpv4(Icmpv4Type::DestinationUnreachable(DestUnreachableHeader::Host));
+        let mut frame = Vec::new();
+        builder.write(&mut frame, payload)?;
+        frame.extend(padding);
+        Ok(frame)
+    };
+    let mut out = vec![0; 4096];
+    let whole = pair.agreed(&unreachable(&payload, &[])?, &mut out)?;
+    ensure!(matches!(whole, Verdict::Forward { .. }), "{whole:?}");
+    let padded = pair.agreed(&unreachable(&payload[..20], &payload[20..])?, &mut out)?;
+    ensure!(padded == Verdict::Drop(Reason::Malformed), "{padded:?}");
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! `cargo xtask`: everything a developer or an evaluator does, one command each.
 
+mod fuzz;
 mod kernels;
 mod setup;
 
@@ -52,6 +53,12 @@ enum Task {
         #[arg(long, value_name = "WORD", value_delimiter = ',')]
         only: Vec<String>,
     },
+    /// Fuzz the packet path in userspace, and keep what is new in the corpus
+    Fuzz {
+        /// How long to look for new inputs
+        #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+        seconds: u32,
+    },
     /// Run the product on other kernels, in virtual machines, and say what works there
     Kernels {
         /// Kernels of Debian, such as 6.1; default: 5.10, which must be refused, 6.1 and 6.12
@@ -99,7 +106,13 @@ fn run(task: Task) -> Result<ExitCode> {
         }
         Task::Test { args } => {
             setup::everything()?;
+            // Reads what `balancer capture` writes.
+            setup::tools(&[("tshark", "tshark")])?;
             test(&args)
+        }
+        Task::Fuzz { seconds } => {
+            setup::tools(&[("c++", "g++")])?;
+            fuzz::run(seconds)
         }
         Task::Kernels { series, if_possible } => kernels::run(&series, if_possible, || {
             setup::everything()?;
