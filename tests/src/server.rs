@@ -28,18 +28,31 @@ pub struct Server {
 impl Server {
     /// HTTP on `port`; TCP and UDP echo on `port + 1`.
     pub fn start(namespace: &Namespace, name: &str, port: u16) -> Result<Self> {
-        let program = binary("labserver")?;
-        let mut command = namespace.command(&program.display().to_string());
+        Self::spawn(namespace, "labserver", name, port)
+    }
+
+    /// The benchmark's server, which answers with its number.
+    pub fn start_bench(namespace: &Namespace, number: usize, port: u16) -> Result<Self> {
+        Self::spawn(namespace, "benchserver", &number.to_string(), port)
+    }
+
+    fn spawn(namespace: &Namespace, program: &str, name: &str, port: u16) -> Result<Self> {
+        let mut command = namespace.command(&binary(program)?.display().to_string());
         command.args([name, &port.to_string()]).stdin(Stdio::null());
-        let server = Self { process: command.spawn().context("starting labserver")? };
+        let server = Self { process: command.spawn().with_context(|| format!("starting {program}"))? };
         let deadline = Instant::now() + Duration::from_secs(5);
         while namespace.enter(|| std::net::TcpStream::connect(("127.0.0.1", port)).is_err())? {
             if Instant::now() > deadline {
-                bail!("labserver {name} does not listen on port {port}");
+                bail!("{program} {name} does not listen on port {port}");
             }
             std::thread::sleep(Duration::from_millis(10));
         }
         Ok(server)
+    }
+
+    /// Number of its process.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
     }
 
     /// Ends the server as a crash would.

@@ -151,11 +151,17 @@ fn ten_thousand_connections_outlive_every_change() -> Result<()> {
     Ok(())
 }
 
-/// How many of a few hundred connections a change breaks.
-fn broken_by(change: impl FnOnce(&mut Controller<'_>, &Net) -> Result<()>, connections: &str) -> Result<u64> {
+const QUIET: &str = "quiet = \"15s\"";
+const L2: &str = "forward = \"l2\"\n";
+
+/// How many of a few hundred connections a change breaks; in the config one text stands in the place of another.
+fn broken_by(
+    change: impl FnOnce(&mut Controller<'_>, &Net) -> Result<()>,
+    (usual, special): (&str, &str),
+) -> Result<u64> {
     let net = Net::new(BackendKind::L2)?;
     let all = [0, 1, 2, 3, 4, 5];
-    let config = |text: String| text.replace("quiet = \"15s\"", connections);
+    let config = |text: String| text.replace(usual, special);
     let mut controller = Controller::start(&net.lab.balancer, &config(net.config(&all, "")))?;
     controller.wait_for("all backends up", Duration::from_secs(10), |status| all_present(status, 6))?;
     let progress = Arc::new(Progress::default());
@@ -201,7 +207,7 @@ fn another_seed_breaks_no_connection() -> Result<()> {
             ensure!(refused.status.code() == Some(1) && said.contains("service.connections.quiet"), "{said}");
             Ok(())
         },
-        "quiet = \"3s\"",
+        (QUIET, "quiet = \"3s\""),
     )?;
     ensure!(broken == 0, "{broken} connections broke");
     Ok(())
@@ -212,12 +218,27 @@ fn another_table_size_and_affinity_break_no_connection() -> Result<()> {
     let broken = broken_by(
         |controller, net| {
             let text = net.config(&[0, 1, 2, 3, 4, 5], "");
-            let text =
-                text.replace("forward = \"l2\"\n", "forward = \"l2\"\ntable_size = 4099\naffinity = \"client\"\n");
+            let text = text.replace(L2, "forward = \"l2\"\ntable_size = 4099\naffinity = \"client\"\n");
             controller.configure(&text)?;
             controller.done(&["reload"]).map(drop)
         },
-        "quiet = \"15s\"",
+        (QUIET, QUIET),
+    )?;
+    ensure!(broken == 0, "{broken} connections broke");
+    Ok(())
+}
+
+/// All of one client's connections are in one slot: a drained backend keeps those it has, nobody else's break.
+#[test]
+fn a_drain_under_client_affinity_breaks_no_connection() -> Result<()> {
+    let broken = broken_by(
+        |controller, _| {
+            let status = controller.status()?;
+            let busiest = status.services[0].backends.iter().max_by_key(|backend| backend.new_flows);
+            let busiest = busiest.context("no backends")?.name.clone();
+            controller.done(&["drain", &format!("echo/{busiest}")]).map(drop)
+        },
+        (L2, "forward = \"l2\"\naffinity = \"client\"\n"),
     )?;
     ensure!(broken == 0, "{broken} connections broke");
     Ok(())
@@ -228,7 +249,7 @@ fn another_table_size_and_affinity_break_no_connection() -> Result<()> {
 fn a_drain_ends_at_its_deadline() -> Result<()> {
     let broken = broken_by(
         |controller, _| controller.done(&["drain", "echo/b0"]).map(drop),
-        "quiet = \"1s\"\ndrain_deadline = \"2s\"",
+        (QUIET, "quiet = \"1s\"\ndrain_deadline = \"2s\""),
     )?;
     ensure!(broken > 20, "{broken} connections broke");
     Ok(())

@@ -263,7 +263,7 @@ impl<'a> World<'a> {
             }
             10 => {
                 for number in 0..6000 {
-                    self.sent_to(0x80_0000 | self.next * 64 + number, true)?;
+                    self.sent_to(0x80_0000 | (self.next * 64 + number), true)?;
                 }
                 "a flood".to_owned()
             }

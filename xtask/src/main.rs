@@ -44,14 +44,11 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// Set up, build, and run the benchmarks
+    /// Set up, build, and run the benchmarks (`-- --help` says which there are)
     Bench {
-        /// Print one JSON document instead of tables
-        #[arg(long)]
-        json: bool,
-        /// Of the packet path only what has one of these words in its name; nothing of the controller
-        #[arg(long, value_name = "WORD", value_delimiter = ',')]
-        only: Vec<String>,
+        /// Arguments for the benchmark, such as `path`, `--json` or `--docs`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
     },
     /// Fuzz the packet path in userspace, and keep what is new in the corpus
     Fuzz {
@@ -99,11 +96,7 @@ fn run(task: Task) -> Result<ExitCode> {
             let flags = [(json, "--json"), (hold, "--hold")];
             tool("demo", &flags.iter().filter(|(set, _)| *set).map(|(_, flag)| (*flag).to_owned()).collect::<Vec<_>>())
         }
-        Task::Bench { json, only } => {
-            let mut args: Vec<String> = json.then(|| "--json".to_owned()).into_iter().collect();
-            args.extend(only.into_iter().map(|word| format!("--only={word}")));
-            tool("bench", &args)
-        }
+        Task::Bench { args } => tool("bench", &args),
         Task::Test { args } => {
             setup::everything()?;
             // Reads what `balancer capture` writes.

@@ -179,6 +179,7 @@ fn next_hop(entry: &BackendEntry, address: IpAddr) -> NextHop {
     NextHop {
         ifindex: entry.ifindex,
         interface: interface.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+        vlan: entry.vlan,
         source_mac: entry.source_mac,
         mac: entry.mac,
         mtu: u32::from(entry.mtu),

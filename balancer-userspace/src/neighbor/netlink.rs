@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use futures::TryStreamExt;
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage};
+use netlink_packet_route::link::{
+    InfoData, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, VlanProtocol,
+};
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
@@ -13,7 +15,7 @@ use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, Ro
 use rtnetlink::{Handle, RouteMessageBuilder};
 use tokio::time::timeout;
 
-use super::decide::{Link, RouteAnswer};
+use super::decide::{Link, RouteAnswer, Vlan};
 
 type Mac = [u8; 6];
 
@@ -24,7 +26,9 @@ pub(super) fn read_link(message: &LinkMessage) -> (u32, Link) {
         mac: None,
         mtu: 0,
         up: flags.contains(LinkFlags::Up) && flags.contains(LinkFlags::LowerUp),
+        vlan: None,
     };
+    let mut below = None;
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
@@ -32,10 +36,32 @@ pub(super) fn read_link(message: &LinkMessage) -> (u32, Link) {
             LinkAttribute::Address(address) if message.header.link_layer_type == LinkLayerType::Ether => {
                 link.mac = address.as_slice().try_into().ok();
             }
+            LinkAttribute::Link(index) => below = Some(*index),
+            LinkAttribute::LinkInfo(info) => link.vlan = read_vlan(info),
             _ => {}
         }
     }
+    if let (Some(vlan), Some(below)) = (&mut link.vlan, below) {
+        vlan.below = below;
+    }
     (message.header.index, link)
+}
+
+/// Of a VLAN device, but for the device below, which stands elsewhere.
+fn read_vlan(info: &[LinkInfo]) -> Option<Vlan> {
+    let data = info.iter().find_map(|info| match info {
+        LinkInfo::Data(InfoData::Vlan(data)) => Some(data),
+        _ => None,
+    })?;
+    let mut vlan = Vlan { below: 0, id: 0, is_customer: true };
+    for attribute in data {
+        match attribute {
+            InfoVlan::Id(id) => vlan.id = *id,
+            InfoVlan::Protocol(protocol) => vlan.is_customer = *protocol == VlanProtocol::Ieee8021Q,
+            _ => {}
+        }
+    }
+    Some(vlan)
 }
 
 /// Interface, address, and the link-layer address where the kernel would use it.

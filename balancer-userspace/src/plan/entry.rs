@@ -173,6 +173,7 @@ pub(super) fn backend_entry(service: &Service, backend: &Backend, next_hop: &Nex
         mac: next_hop.mac,
         source_mac: next_hop.source_mac,
         ifindex: next_hop.ifindex,
+        vlan: next_hop.vlan,
         address: words(backend.address),
         outer_source,
         outer_source_mask,

@@ -11,6 +11,8 @@ mod driver;
 mod floor;
 #[cfg(target_arch = "bpf")]
 mod frame;
+#[cfg(target_arch = "bpf")]
+mod live;
 
 #[cfg(target_arch = "bpf")]
 #[panic_handler]

@@ -10,6 +10,7 @@ use balancer_common::layout::{BackendEntry, ServiceKey};
 use serde::Serialize;
 
 use super::frame::template;
+use super::median;
 use super::product::{BACKENDS, KEYS, Product, SLOTS, backend, key};
 use super::subjects::{DRIVER, PLAIN_SERVICES, Packet, Program, SUBJECTS, Service, Subject};
 use crate::programs;
@@ -128,11 +129,6 @@ fn rows(subjects: &[&'static Subject], medians: &[[f64; 3]]) -> Vec<Row> {
         }
     };
     subjects.iter().zip(medians).map(row).collect()
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 impl Bench {

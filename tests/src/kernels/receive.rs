@@ -45,7 +45,7 @@ mod tests {
         let readme = include_str!("../../../README.md");
         let commands: Vec<&str> =
             readme.lines().map(|line| line.split(" #").next().unwrap_or(line).trim_end()).collect();
-        for command in IPIP {
+        for command in IPIP.into_iter().chain(GUE) {
             assert!(commands.contains(&command), "the README has no line {command:?}");
         }
     }
