@@ -17,7 +17,7 @@ pub fn hold(ctx: *mut xdp_md) {
     emit(ctx, Kind::Fragment as u64, 0, 0, 0);
 }
 
-#[inline(never)]
+#[inline(always)]
 pub fn learn_mtu(address: &[u32; 4], family: u8, mtu: u32) {
     let Some(mut entry) = maps::EVENTS.reserve::<Record>(0) else { return };
     let [a, b, c, d] = *address;
@@ -80,7 +80,8 @@ fn emit(ctx: *mut xdp_md, kind: u64, service: u64, way: u64, outcome: u64) {
         let head = &raw mut (*record).head;
         let length = bpf_xdp_get_buff_len(ctx) as u32;
         let snap = if kind == Kind::Fragment as u64 { SNAP as u32 } else { WATCHED_SNAP };
-        let mut captured = opaque(if length > snap { snap } else { length });
+        // One less than is captured: older verifiers do not see that what is compared with 0 is more.
+        let last = opaque((if length > snap { snap } else { length }).wrapping_sub(1));
         (*head).kind = kind;
         (*head).outcome = outcome;
         (*head).ifindex = u64::from((*ctx).ingress_ifindex);
@@ -89,13 +90,14 @@ fn emit(ctx: *mut xdp_md, kind: u64, service: u64, way: u64, outcome: u64) {
         (*head).length = u64::from(length);
         (*head).sequence = sequence();
         (*head).time = bpf_ktime_get_ns();
-        (*head).address = [0; 2];
-        (*head).family = 0;
-        (*head).mtu = 0;
+        // One by one, because a call that fills memory would take stack.
+        (&raw mut (*head).address[0]).write_volatile(0);
+        (&raw mut (*head).address[1]).write_volatile(0);
+        (&raw mut (*head).family).write_volatile(0);
+        (&raw mut (*head).mtu).write_volatile(0);
         let frame = (&raw mut (*record).frame).cast();
-        if captured == 0 || captured > SNAP as u32 || bpf_xdp_load_bytes(ctx, 0, frame, captured) != 0 {
-            captured = 0;
-        }
+        let whole = last < SNAP as u32 && bpf_xdp_load_bytes(ctx, 0, frame, last + 1) == 0;
+        let captured = if whole { last + 1 } else { 0 };
         (*head).captured = u64::from(captured);
     }
     entry.submit(0);

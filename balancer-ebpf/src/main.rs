@@ -33,7 +33,9 @@ mod program {
     use crate::maps;
     use crate::tables::KernelTables;
 
+    // Into the function that the attribute makes: on older kernels a function without a stack takes 32 bytes of it too.
     #[xdp(frags)]
+    #[inline(always)]
     pub fn balancer(ctx: XdpContext) -> u32 {
         let mut frame = XdpFrame::new(ctx.ctx);
         let Some(settings) = maps::SETTINGS.get(0) else { return xdp_action::XDP_PASS };

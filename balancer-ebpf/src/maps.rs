@@ -8,15 +8,16 @@ use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use balancer_common::capture::{Filter, Record, Watch};
 use balancer_common::flow;
 use balancer_common::layout::{
-    BackendCounters, BackendEntry, Bucket, FlowEntry, FlowKey, Former, FragmentEntry, FragmentKey, IndexEntry,
-    PortRange, RateLimits, ServerIdKey, ServiceCounters, ServiceEntry, Settings, SourceKey,
+    BackendCounters, BackendEntry, Bucket, FlowKey, Former, FragmentEntry, FragmentKey, IndexEntry, PortRange,
+    RateLimits, ServerIdKey, ServiceCounters, ServiceEntry, Settings, SourceKey,
 };
 use balancer_common::verdict::Reason;
 
 /// A table of any size that userspace can write through memory.
 type Table = BtfArray<u64, 1, { (BPF_F_INNER_MAP | BPF_F_MMAPABLE) as usize }>;
-/// Flows of one service; of any size.
-type Flows = BtfHashMap<FlowKey, FlowEntry, 1, { BPF_F_NO_PREALLOC as usize }>;
+/// Flows of one service; of any size. Their words and not [`balancer_common::layout::FlowEntry`]: before Linux 6.4 a map
+/// whose value has a type of its own, as this first one, and one without, as the controller makes them, were not alike.
+type Flows = BtfHashMap<FlowKey, u64, 1, { BPF_F_NO_PREALLOC as usize }>;
 
 #[map]
 pub static SETTINGS: Array<Settings> = Array::pinned(1, BPF_F_MMAPABLE);
@@ -66,6 +67,9 @@ pub static SEEN: Array<u64> = Array::pinned(flow::SEEN_WORDS, 0);
 pub static FILTER: Array<Filter> = Array::pinned(1, 0);
 #[map]
 pub static WATCH: PerCpuArray<Watch> = PerCpuArray::pinned(1, 0);
+/// What is asked of the kernel's routing table, and its answer: the stack is too small for it.
+#[map]
+pub static ROUTE: PerCpuArray<[u64; 8]> = PerCpuArray::pinned(1, 0);
 #[map]
 pub static EVENTS: RingBuf = RingBuf::pinned(EVENT_BYTES, 0);
 

@@ -8,19 +8,22 @@ use aya_ebpf::bindings::{
 use aya_ebpf::helpers::bpf_fib_lookup;
 use balancer_common::tables::{Route, RouteQuery, Way};
 
+use crate::maps;
+
 /// AF_INET and AF_INET6 of Linux.
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 
-/// On the stack the verifier wants words of 8 bytes aligned.
-#[repr(align(8))]
-struct Aligned(FibParameters);
-
 #[inline(always)]
 pub fn look_up(ctx: *mut xdp_md, query: &RouteQuery) -> Route {
-    // SAFETY: integers and unions of integers only.
-    let mut aligned: Aligned = unsafe { core::mem::zeroed() };
-    let parameters = &mut aligned.0;
+    let Some(words) = maps::ROUTE.get_ptr_mut(0) else { return Route::only(Way::Kernel) };
+    let words = words.cast::<u64>();
+    for place in 0..size_of::<FibParameters>() / size_of::<u64>() {
+        // SAFETY: within the map's value. One by one, because a call that fills memory would take stack.
+        unsafe { words.add(place).write_volatile(0) };
+    }
+    // SAFETY: integers and unions of integers only, as long as the map's value, which this CPU alone uses now.
+    let parameters = unsafe { &mut *words.cast::<FibParameters>() };
     parameters.family = if query.family == 6 { AF_INET6 } else { AF_INET };
     parameters.l4_protocol = query.protocol;
     // SAFETY: the kernel hands the program a valid context.
@@ -34,7 +37,7 @@ pub fn look_up(ctx: *mut xdp_md, query: &RouteQuery) -> Route {
         parameters.__bindgen_anon_4.ipv4_dst = query.destination[0];
     }
     // SAFETY: a valid context and a parameter block of the size given.
-    let answer = unsafe { bpf_fib_lookup(ctx.cast(), &raw mut *parameters, size_of::<FibParameters>() as i32, 0) };
+    let answer = unsafe { bpf_fib_lookup(ctx.cast(), words.cast(), size_of::<FibParameters>() as i32, 0) };
     let way = match answer as u32 {
         BPF_FIB_LKUP_RET_SUCCESS => Way::Forward,
         // Where forwarding is off the kernel answers so before it looks whether the packet is for this host.
@@ -47,7 +50,6 @@ pub fn look_up(ctx: *mut xdp_md, query: &RouteQuery) -> Route {
         // No neighbour yet: the kernel resolves it.
         _ => Way::Kernel,
     };
-    let words = (&raw const aligned).cast::<u64>();
     // SAFETY: words of the parameter block, which is as long as eight. Both addresses end it, without alignment.
     let [length, interface, sixth, seventh] = unsafe {
         [

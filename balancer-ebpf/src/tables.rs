@@ -102,13 +102,13 @@ impl Tables for KernelTables {
         let flow = flows.get_ptr_mut(&key)?;
         // SAFETY: alive until the packet is done. Others may write the same fields; each is one word, and whose value
         // stays makes no difference.
-        Some(unsafe { &mut *flow })
+        Some(unsafe { &mut *flow.cast::<FlowEntry>() })
     }
 
     #[inline(always)]
     fn remember(&self, number: u16, key: FlowKey, entry: &FlowEntry) -> bool {
         let Some(flows) = maps::FLOWS.get(u32::from(number)) else { return false };
-        flows.insert(key, *entry, u64::from(BPF_NOEXIST)).is_ok()
+        flows.insert(key, entry.0, u64::from(BPF_NOEXIST)).is_ok()
     }
 
     #[inline(always)]
