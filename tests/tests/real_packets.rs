@@ -153,6 +153,7 @@ fn fragments_find_their_backend_and_those_of_the_host_the_host() -> Result<()> {
                     .with_context(|| format!("{forward}, IPv6\n{:#?}", controller.status()))?;
             }
         }
+        net.lab.balancer.ip("route replace 10.77.0.1/32 dev eth0 mtu 1500")?;
         let _own = Server::start(&net.lab.balancer, "lb", PORT)?;
         client::echo_udp(&net.lab.client, (Ipv4Addr::new(10, 77, 0, 2), PORT + 1).into(), 10, 4000)?;
     }
