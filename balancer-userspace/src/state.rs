@@ -2,7 +2,7 @@
 //! to whom, and how healthy backends were. Each file is written whole to a new name and renamed over the old; what must
 //! survive a loss of power, which the kernel's maps do not, is synced before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::dataplane::Counters;
 use crate::health::Health;
+use crate::history::Record;
 use crate::model::{BackendId, ServiceName};
 
 /// What a command put over the file.
@@ -117,6 +118,45 @@ impl StateDir {
         self.write("health.json", healths, Durable::No)
     }
 
+    /// Generations, oldest first.
+    pub fn generations(&self) -> Result<Vec<Record>> {
+        self.read("history.json", Durable::Yes)
+    }
+
+    pub fn save_generations(&self, records: &[Record]) -> Result<()> {
+        self.write("history.json", &records, Durable::Yes)
+    }
+
+    /// The content of a config file that was in force, by its SHA-256.
+    pub fn content(&self, digest: &str) -> Result<String> {
+        let path = self.content_path(digest);
+        fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
+    }
+
+    pub fn save_content(&self, digest: &str, text: &str) -> Result<()> {
+        let path = self.content_path(digest);
+        if path.exists() {
+            return Ok(());
+        }
+        fs::create_dir_all(self.path.join(CONTENTS))?;
+        write_whole(&path, text.as_bytes(), Durable::Yes).with_context(|| format!("writing {}", path.display()))
+    }
+
+    /// Removes contents that no record names.
+    pub fn keep_contents(&self, digests: &BTreeSet<&str>) {
+        for entry in fs::read_dir(self.path.join(CONTENTS)).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let kept = name.to_str().and_then(|name| name.strip_suffix(".toml")).is_some_and(|n| digests.contains(n));
+            if !kept {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+
+    fn content_path(&self, digest: &str) -> PathBuf {
+        self.path.join(CONTENTS).join(format!("{digest}.toml"))
+    }
+
     fn read<T: DeserializeOwned + Default>(&self, name: &str, durable: Durable) -> Result<T> {
         let path = self.path.join(name);
         let text = match fs::read_to_string(&path) {
@@ -138,20 +178,36 @@ impl StateDir {
 
     fn write<T: Serialize>(&self, name: &str, value: &T, durable: Durable) -> Result<()> {
         let path = self.path.join(name);
-        let attempt = || -> Result<()> {
-            let mut file = tempfile::Builder::new().prefix(name).tempfile_in(&self.path)?;
-            file.write_all(&serde_json::to_vec(value)?)?;
-            if durable == Durable::Yes {
-                file.as_file().sync_all()?;
-            }
-            file.persist(&path)?;
-            if durable == Durable::Yes {
-                File::open(&self.path)?.sync_all()?;
-            }
-            Ok(())
-        };
+        let attempt = || write_whole(&path, &serde_json::to_vec(value)?, durable);
         attempt().with_context(|| format!("writing {}", path.display()))
     }
+}
+
+/// Directory of the contents of config files.
+const CONTENTS: &str = "generations";
+
+/// Puts a file in the place of another of this name, which keeps its mode.
+pub fn replace_file(path: &Path, text: &str) -> Result<()> {
+    // Where the path is a link, what it points to is meant.
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    write_whole(&path, text.as_bytes(), Durable::Yes).with_context(|| format!("writing {}", path.display()))
+}
+
+fn write_whole(path: &Path, bytes: &[u8], durable: Durable) -> Result<()> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new().prefix(".balancer-").tempfile_in(directory)?;
+    file.write_all(bytes)?;
+    if let Ok(before) = fs::metadata(path) {
+        file.as_file().set_permissions(before.permissions())?;
+    }
+    if durable == Durable::Yes {
+        file.as_file().sync_all()?;
+    }
+    file.persist(path)?;
+    if durable == Durable::Yes {
+        File::open(directory)?.sync_all()?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

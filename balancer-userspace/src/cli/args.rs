@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::model::{BackendId, Protocol, ServiceName};
 
@@ -36,11 +36,22 @@ pub enum Command {
         #[arg(long, value_name = "FILE", default_value = "/etc/balancer/balancer.toml")]
         config: PathBuf,
     },
-    /// Say everything that is wrong with a config file, without a controller
+    /// Say everything that is wrong with a config file, or most likely so, without a controller
+    ///
+    /// Beside what is invalid, it predicts the load of each backend at the declared peaks, now and after each loss, and
+    /// looks at weights, checks and addresses. The exit code is 1 where anything is an error, or a warning that the file
+    /// does not silence.
+    #[command(arg_required_else_help = true)]
     Check {
         /// Config file (TOML)
-        #[arg(value_name = "FILE")]
-        file: PathBuf,
+        #[arg(value_name = "FILE", required_unless_present = "explain")]
+        file: Option<PathBuf>,
+        /// Say what a finding means and what to do about it
+        #[arg(long, value_name = "ID", conflicts_with = "file")]
+        explain: Option<String>,
+        /// How findings are printed
+        #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
+        format: Format,
         #[command(flatten)]
         output: Output,
     },
@@ -70,6 +81,8 @@ pub enum Command {
         #[arg(long)]
         reset: bool,
         #[command(flatten)]
+        why: Why,
+        #[command(flatten)]
         output: Output,
     },
     /// Give a backend no new flows, until `undrain`; survives restarts and reloads
@@ -78,6 +91,8 @@ pub enum Command {
         #[arg(value_name = "SERVICE/BACKEND")]
         backend: BackendId,
         #[command(flatten)]
+        why: Why,
+        #[command(flatten)]
         output: Output,
     },
     /// Take a drain back
@@ -85,6 +100,8 @@ pub enum Command {
         /// For example web/web-1
         #[arg(value_name = "SERVICE/BACKEND")]
         backend: BackendId,
+        #[command(flatten)]
+        why: Why,
         #[command(flatten)]
         output: Output,
     },
@@ -130,6 +147,71 @@ pub enum Command {
         #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
         one_in: u32,
     },
+    /// Show what applying a config file would change: shares, slots, loads, risk
+    Plan {
+        /// Config file (TOML)
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Bring a config file into force
+    ///
+    /// It is checked first: errors stop it, and so do warnings that it brings in, unless they are accepted by identifier
+    /// and reason, or silenced in the file. It then takes the place of the config that the controller runs on.
+    Apply {
+        /// Config file (TOML)
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Only if this is still the plan (see `balancer plan`)
+        #[arg(long, value_name = "ID")]
+        plan: Option<String>,
+        #[command(flatten)]
+        why: Why,
+        /// Change nothing; say what would be done, or why it would be refused
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Bring back an earlier generation; default: the last that differs from what is in force
+    Rollback {
+        /// Number of a generation in `balancer history`
+        #[arg(value_name = "GENERATION")]
+        generation: Option<u64>,
+        /// Why; goes into the history
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// List what was brought into force: when, by whom, how and why
+    History {
+        /// Check that no record and no stored config was changed
+        #[arg(long)]
+        verify: bool,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Show a generation: its record, and the config that was in force
+    Show {
+        /// Number of a generation in `balancer history`
+        #[arg(value_name = "GENERATION")]
+        generation: u64,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Show how the configs of two generations differ
+    Diff {
+        /// Number of the older generation
+        #[arg(value_name = "A")]
+        from: u64,
+        /// Number of the newer generation
+        #[arg(value_name = "B")]
+        to: u64,
+        #[command(flatten)]
+        output: Output,
+    },
     /// Read the config file again, as SIGHUP does, and say what changed
     Reload {
         #[command(flatten)]
@@ -143,6 +225,26 @@ pub enum Command {
         #[command(flatten)]
         output: Output,
     },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    Text,
+    /// As with --json
+    Json,
+    /// For code review (SARIF 2.1.0)
+    Sarif,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct Why {
+    /// Take a finding that this brings in, such as BAL016
+    #[arg(long, value_name = "ID", value_delimiter = ',')]
+    pub accept: Vec<String>,
+    /// Why; goes into the history
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, Args)]

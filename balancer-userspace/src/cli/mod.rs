@@ -2,6 +2,8 @@
 
 mod args;
 mod capture;
+mod check;
+mod generations;
 mod render;
 
 use std::io::{ErrorKind, Write};
@@ -11,7 +13,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use serde::Serialize;
 
-use self::args::{Cli, Command, Output};
+use self::args::{Cli, Command, Format, Output, Why};
 use crate::control::api;
 use crate::control::client::{AskError, Client};
 use crate::{controller, dataplane, spec};
@@ -54,15 +56,22 @@ async fn command(cli: Cli) -> anyhow::Result<ExitCode> {
     let client = Client::new(&cli.socket);
     match cli.command {
         Command::Run { .. } => {}
-        Command::Check { file, output } => return check(&file, output),
+        Command::Check { file, explain, format, output } => {
+            let format = if output.json { Format::Json } else { format };
+            return check::run(file.as_deref(), explain.as_deref(), format);
+        }
         Command::Status { service, output } => {
             show(output, &client.status(service.as_ref()).await?, render::status)?;
         }
-        Command::Weight { backend, weight, output, .. } => {
-            show(output, &client.weight(backend, weight).await?, render::changed)?;
+        Command::Weight { backend: id, weight, why: Why { accept, reason }, output, .. } => {
+            show(output, &client.weight(&api::SetWeight { id, weight, accept, reason }).await?, render::changed)?;
         }
-        Command::Drain { backend, output } => show(output, &client.drain(backend).await?, render::changed)?,
-        Command::Undrain { backend, output } => show(output, &client.undrain(backend).await?, render::changed)?,
+        Command::Drain { backend: id, why: Why { accept, reason }, output } => {
+            show(output, &client.drain(&api::Drain { id, accept, reason }).await?, render::changed)?;
+        }
+        Command::Undrain { backend: id, why: Why { accept, reason }, output } => {
+            show(output, &client.undrain(&api::Drain { id, accept, reason }).await?, render::changed)?;
+        }
         Command::Explain { protocol, source, destination, output } => {
             let flow = api::Flow { protocol, source, destination };
             show(output, &client.explain(&flow).await?, render::explanation)?;
@@ -71,6 +80,29 @@ async fn command(cli: Cli) -> anyhow::Result<ExitCode> {
             let flow = flow.map(|words| capture::flow(&words)).transpose()?;
             let request = api::CaptureRequest { service, flow, count, seconds, rate, one_in };
             capture::run(&client, &request, &out).await?;
+        }
+        Command::Plan { file, output } => {
+            let request = api::Apply { text: text(&file)?, file: file.display().to_string(), ..api::Apply::default() };
+            show(output, &client.plan(&request).await?, generations::plan)?;
+        }
+        Command::Apply { file, plan, why: Why { accept, reason }, dry_run, output } => {
+            let (text, file) = (text(&file)?, file.display().to_string());
+            let request = api::Apply { text, file, accept, reason, dry_run, plan };
+            show(output, &client.apply(&request).await?, render::reloaded)?;
+        }
+        Command::Rollback { generation, reason, output } => {
+            show(output, &client.rollback(&api::Rollback { generation, reason }).await?, render::reloaded)?;
+        }
+        Command::History { verify: true, output } => {
+            show(output, &client.verify_history().await?, generations::verified)?;
+        }
+        Command::History { verify: false, output } => show(output, &client.history().await?, generations::history)?,
+        Command::Show { generation, output } => {
+            show(output, &client.generation(generation).await?, generations::generation)?;
+        }
+        Command::Diff { from, to, output } => {
+            let (from, to) = (client.generation(from).await?, client.generation(to).await?);
+            show(output, &generations::Difference::of(&from, &to), generations::Difference::text)?;
         }
         Command::Reload { output } => show(output, &client.reload().await?, render::reloaded)?,
         Command::Detach { pin_dir, output } => {
@@ -85,26 +117,17 @@ async fn command(cli: Cli) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn check(file: &Path, output: Output) -> anyhow::Result<ExitCode> {
-    let problems = match spec::load(file) {
-        Ok(loaded) => {
-            let none = spec::Diagnostics { findings: Vec::new() };
-            show(output, &none, |_| render::valid(file, &loaded.config))?;
-            return Ok(ExitCode::SUCCESS);
-        }
-        Err(problems) => problems,
-    };
-    if output.json {
-        show(output, &problems, ToString::to_string)?;
-    } else {
-        eprintln!("{problems}");
-    }
-    Ok(ExitCode::from(NO))
+/// The content of a config file; what is wrong with it the controller says.
+fn text(file: &Path) -> anyhow::Result<String> {
+    Ok(spec::text(file)?)
 }
 
 /// Prints a value for scripts or for people.
 fn show<T: Serialize>(output: Output, value: &T, render: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
-    let text = if output.json { serde_json::to_string(value)? + "\n" } else { render(value) };
+    print(&if output.json { serde_json::to_string(value)? + "\n" } else { render(value) })
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
     match std::io::stdout().write_all(text.as_bytes()) {
         // Whoever read has seen enough.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),

@@ -1,7 +1,6 @@
 //! Answers as people read them: values in, text out.
 
 use std::fmt::Write;
-use std::path::Path;
 
 use comfy_table::{CellAlignment, Table, presets};
 
@@ -9,9 +8,8 @@ use crate::control::api::{
     BackendState, BackendStatus, Changed, Detached, Explanation, InterfaceStatus, Override, Reloaded, ServiceStatus,
     Status,
 };
-use crate::model::Config;
 
-fn table(header: &[&str], right_from: usize) -> Table {
+pub(super) fn table(header: &[&str], right_from: usize) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(header.to_vec());
     for column in table.column_iter_mut() {
@@ -23,15 +21,15 @@ fn table(header: &[&str], right_from: usize) -> Table {
     table
 }
 
-fn text(table: &Table) -> String {
+pub(super) fn text(table: &Table) -> String {
     table.lines().map(|line| format!("  {}\n", line.trim_end())).collect()
 }
 
-fn percent(share: Option<f64>) -> String {
+pub(super) fn percent(share: Option<f64>) -> String {
     share.map_or_else(|| "-".to_owned(), |share| format!("{:.2} %", share * 100.0))
 }
 
-fn word<T: serde::Serialize>(value: &T) -> String {
+pub(super) fn word<T: serde::Serialize>(value: &T) -> String {
     serde_json::to_value(value).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
@@ -208,10 +206,17 @@ pub(super) fn reloaded(reloaded: &Reloaded) -> String {
         [] => "none".to_owned(),
         names => names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
     };
-    let mut out = format!("generation {}, in force after {:.1} ms\n", reloaded.generation, reloaded.seconds * 1000.0);
+    let mut out = if reloaded.dry_run {
+        format!("nothing was changed; generation {} stays in force, and this would change:\n", reloaded.generation)
+    } else {
+        format!("generation {}, in force after {:.1} ms\n", reloaded.generation, reloaded.seconds * 1000.0)
+    };
     let _ = writeln!(out, "  added:   {}", names(&reloaded.added));
     let _ = writeln!(out, "  removed: {}", names(&reloaded.removed));
     let _ = writeln!(out, "  changed: {}", names(&reloaded.changed));
+    for warning in &reloaded.warnings {
+        let _ = writeln!(out, "  ! {warning}");
+    }
     for id in &reloaded.overrides_ended {
         let _ = writeln!(
             out,
@@ -233,12 +238,6 @@ pub(super) fn detached(detached: &Detached) -> String {
         out += "nothing was there to be removed\n";
     }
     out
-}
-
-pub(super) fn valid(file: &Path, config: &Config) -> String {
-    let backends: usize = config.services.iter().map(|service| service.backends.len()).sum();
-    let services = config.services.len();
-    format!("{}: nothing wrong ({services} services, {backends} backends)\n", file.display())
 }
 
 #[cfg(test)]

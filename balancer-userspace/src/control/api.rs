@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::history::Record;
 use crate::model::{Affinity, BackendId, BackendName, ForwardMode, Protocol, ServiceName, XdpMode};
 
 /// `GET /v1/status`, and the contract behind `balancer status --json`.
@@ -156,6 +157,11 @@ pub struct SetWeight {
     pub id: BackendId,
     #[serde(default)]
     pub weight: Option<u32>,
+    /// Findings that are taken, by identifier; with a reason.
+    #[serde(default)]
+    pub accept: Vec<String>,
+    #[serde(default)]
+    pub reason: Option<String>,
 }
 
 /// `POST /v1/drain` and `POST /v1/undrain`.
@@ -163,6 +169,11 @@ pub struct SetWeight {
 #[serde(deny_unknown_fields)]
 pub struct Drain {
     pub id: BackendId,
+    /// Findings that are taken, by identifier; with a reason.
+    #[serde(default)]
+    pub accept: Vec<String>,
+    #[serde(default)]
+    pub reason: Option<String>,
 }
 
 /// The answer to a change of one service: what its shares became.
@@ -197,7 +208,146 @@ pub struct Reloaded {
     pub changed: Vec<ServiceName>,
     /// Overrides that ended because the file's weight changed or the backend went.
     pub overrides_ended: Vec<BackendId>,
+    /// What linting warns of and nothing silences.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+    /// Nothing was changed; this is what would have been.
+    #[serde(default)]
+    pub dry_run: bool,
     pub seconds: f64,
+}
+
+/// `POST /v1/apply` and `POST /v1/plan`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Apply {
+    /// The content of a config file.
+    pub text: String,
+    /// What findings call it.
+    pub file: String,
+    /// Warnings that are taken, by identifier; with a reason.
+    #[serde(default)]
+    pub accept: Vec<String>,
+    #[serde(default)]
+    pub reason: Option<String>,
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Refused where this is not the plan's identifier any more.
+    #[serde(default)]
+    pub plan: Option<String>,
+}
+
+/// What applying a config would change.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// For `balancer apply --plan`: another one as soon as anything that was asked for has changed.
+    pub id: String,
+    /// The number in force.
+    pub generation: u64,
+    /// Those that are added, removed or changed.
+    pub services: Vec<PlannedService>,
+    /// The most that a server would have to take after the loss of another one, before and after.
+    pub worst_before: Option<WorstLoad>,
+    pub worst_after: Option<WorstLoad>,
+    pub risk: Risk,
+    /// Why, the gravest first.
+    pub why: Vec<String>,
+    /// Warnings that nothing silences; `new` ones must be accepted.
+    pub warnings: Vec<PlannedWarning>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedWarning {
+    pub id: String,
+    pub message: String,
+    pub new: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Risk {
+    /// Nothing changes.
+    None,
+    Low,
+    Medium,
+    High,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ChangeKind {
+    Added,
+    Removed,
+    Changed,
+    Kept,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlannedService {
+    pub name: ServiceName,
+    pub change: ChangeKind,
+    pub slots: u32,
+    /// Slots whose new flows get another backend. Flows that are there follow the old one until they end.
+    pub slots_moved: u32,
+    pub backends: Vec<PlannedBackend>,
+}
+
+/// A backend before and after; absent where it is not there.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlannedBackend {
+    pub name: BackendName,
+    pub change: ChangeKind,
+    /// What is left of the weight after health, drain and reachability.
+    pub weight_before: Option<u32>,
+    pub weight_after: Option<u32>,
+    /// Of the table, exact to one slot.
+    pub share_before: Option<f64>,
+    pub share_after: Option<f64>,
+    /// Of the server's capacity at the declared peaks, all its services together; absent where these are not known.
+    pub load_before: Option<f64>,
+    pub load_after: Option<f64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorstLoad {
+    pub backend: String,
+    /// 1 is all of its capacity.
+    pub load: f64,
+    /// Whose loss it is.
+    pub without: String,
+}
+
+/// `POST /v1/rollback`: without a generation, to the last that differs from what is in force.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rollback {
+    #[serde(default)]
+    pub generation: Option<u64>,
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// `GET /v1/history`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct History {
+    /// The number in force; health and next hops make generations of their own, which nobody asked for.
+    pub generation: u64,
+    /// Oldest first.
+    pub records: Vec<Record>,
+}
+
+/// `GET /v1/generation?number=N`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Generation {
+    pub record: Record,
+    /// The content of the config file.
+    pub text: String,
+}
+
+/// `POST /v1/history/verify`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verified {
+    pub records: usize,
 }
 
 /// `POST /v1/explain`.

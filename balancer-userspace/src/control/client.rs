@@ -14,8 +14,11 @@ use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::api::{CaptureRequest, Changed, Detached, Drain, Explanation, Flow, Refused, Reloaded, SetWeight, Status};
-use crate::model::{BackendId, ServiceName};
+use super::api::{
+    Apply, CaptureRequest, Changed, Detached, Drain, Explanation, Flow, Generation, History, Plan, Refused, Reloaded,
+    Rollback, SetWeight, Status, Verified,
+};
+use crate::model::ServiceName;
 
 /// A change of a large config takes seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -55,17 +58,16 @@ impl Client {
         self.ask(Method::GET, &format!("/v1/status{query}"), &()).await
     }
 
-    /// `None` goes back to the file's weight.
-    pub async fn weight(&self, id: BackendId, weight: Option<u32>) -> Result<Changed, AskError> {
-        self.ask(Method::POST, "/v1/weight", &SetWeight { id, weight }).await
+    pub async fn weight(&self, request: &SetWeight) -> Result<Changed, AskError> {
+        self.ask(Method::POST, "/v1/weight", request).await
     }
 
-    pub async fn drain(&self, id: BackendId) -> Result<Changed, AskError> {
-        self.ask(Method::POST, "/v1/drain", &Drain { id }).await
+    pub async fn drain(&self, request: &Drain) -> Result<Changed, AskError> {
+        self.ask(Method::POST, "/v1/drain", request).await
     }
 
-    pub async fn undrain(&self, id: BackendId) -> Result<Changed, AskError> {
-        self.ask(Method::POST, "/v1/undrain", &Drain { id }).await
+    pub async fn undrain(&self, request: &Drain) -> Result<Changed, AskError> {
+        self.ask(Method::POST, "/v1/undrain", request).await
     }
 
     pub async fn explain(&self, flow: &Flow) -> Result<Explanation, AskError> {
@@ -74,6 +76,30 @@ impl Client {
 
     pub async fn reload(&self) -> Result<Reloaded, AskError> {
         self.ask(Method::POST, "/v1/reload", &()).await
+    }
+
+    pub async fn apply(&self, request: &Apply) -> Result<Reloaded, AskError> {
+        self.ask(Method::POST, "/v1/apply", request).await
+    }
+
+    pub async fn plan(&self, request: &Apply) -> Result<Plan, AskError> {
+        self.ask(Method::POST, "/v1/plan", request).await
+    }
+
+    pub async fn rollback(&self, request: &Rollback) -> Result<Reloaded, AskError> {
+        self.ask(Method::POST, "/v1/rollback", request).await
+    }
+
+    pub async fn history(&self) -> Result<History, AskError> {
+        self.ask(Method::GET, "/v1/history", &()).await
+    }
+
+    pub async fn verify_history(&self) -> Result<Verified, AskError> {
+        self.ask(Method::POST, "/v1/history/verify", &()).await
+    }
+
+    pub async fn generation(&self, number: u64) -> Result<Generation, AskError> {
+        self.ask(Method::GET, &format!("/v1/generation?number={number}"), &()).await
     }
 
     pub async fn detach(&self) -> Result<Detached, AskError> {

@@ -22,11 +22,12 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 
-use super::api::{CaptureRequest, Drain, Flow, Refused, SetWeight};
-use crate::controller::handle::{Caller, Handle, Refusal};
+use super::api::{Apply, CaptureRequest, Drain, Flow, Refused, Rollback, SetWeight};
+use crate::controller::handle::{Asked, Caller, Handle, Refusal};
 use crate::model::{ServiceName, Weight};
 
-const LARGEST_REQUEST: usize = 64 * 1024;
+/// Room for a large config.
+const LARGEST_REQUEST: usize = 64 << 20;
 /// Owner and group may talk to the controller, nobody else.
 const MODE: u32 = 0o660;
 
@@ -81,9 +82,16 @@ fn router(handle: Handle) -> Router {
         .route("/v1/explain", only("POST", post(explain)))
         .route("/v1/capture", only("POST", post(capture)))
         .route("/v1/reload", only("POST", post(reload)))
+        .route("/v1/apply", only("POST", post(apply)))
+        .route("/v1/plan", only("POST", post(plan)))
+        .route("/v1/rollback", only("POST", post(rollback)))
+        .route("/v1/history", only("GET", get(history)))
+        .route("/v1/history/verify", only("POST", post(verify_history)))
+        .route("/v1/generation", only("GET", get(generation)))
         .route("/v1/detach", only("POST", post(detach)))
         .fallback(|| async {
-            let paths = "status, weight, drain, undrain, explain, capture, reload, detach";
+            let paths = "status, weight, drain, undrain, explain, capture, reload, apply, plan, rollback, \
+                         history, history/verify, generation, detach";
             No(StatusCode::NOT_FOUND, format!("there is no such path; below /v1/ there are: {paths}"))
         })
         .layer(DefaultBodyLimit::max(LARGEST_REQUEST))
@@ -148,6 +156,10 @@ fn caller(ConnectInfo(Peer(caller)): Asker) -> Result<Caller, No> {
     caller.ok_or_else(|| No(StatusCode::FORBIDDEN, "the kernel does not say who is asking".to_owned()))
 }
 
+fn asked(caller: Caller, accept: Vec<String>, reason: Option<String>) -> Asked {
+    Asked { uid: Some(caller.uid), reason, accept, ..Asked::default() }
+}
+
 /// Every change is in the log with who asked for it, whether or not it was made.
 fn logged<T>(caller: Caller, what: &str, outcome: Result<T, Refusal>) -> Result<T, Refusal> {
     let pid = caller.pid.map_or_else(|| "?".to_owned(), |pid| pid.to_string());
@@ -172,25 +184,28 @@ async fn status(State(handle): State<Handle>, query: Result<Query<StatusQuery>, 
 
 async fn weight(State(handle): State<Handle>, peer: Asker, bytes: Body) -> Answered {
     let caller = caller(peer)?;
-    let SetWeight { id, weight } = body(bytes)?;
+    let SetWeight { id, weight, accept, reason } = body(bytes)?;
     let checked = |weight| {
         Weight::new(weight).ok_or_else(|| bad_request(format!("weight {weight} is out of range; 0 to {}", Weight::MAX)))
     };
     let new = weight.map(checked).transpose()?;
     let what = weight.map_or_else(|| format!("reset the weight of {id}"), |w| format!("set the weight of {id} to {w}"));
-    answer(logged(caller, &what, handle.weight(id, new, caller).await))
+    let asked = asked(caller, accept, reason);
+    answer(logged(caller, &what, handle.weight(id, new, asked).await))
 }
 
 async fn drain(State(handle): State<Handle>, peer: Asker, bytes: Body) -> Answered {
     let caller = caller(peer)?;
-    let Drain { id } = body(bytes)?;
-    answer(logged(caller, &format!("drain {id}"), handle.drain(id, true, caller).await))
+    let Drain { id, accept, reason } = body(bytes)?;
+    let asked = asked(caller, accept, reason);
+    answer(logged(caller, &format!("drain {id}"), handle.drain(id, true, asked).await))
 }
 
 async fn undrain(State(handle): State<Handle>, peer: Asker, bytes: Body) -> Answered {
     let caller = caller(peer)?;
-    let Drain { id } = body(bytes)?;
-    answer(logged(caller, &format!("undrain {id}"), handle.drain(id, false, caller).await))
+    let Drain { id, accept, reason } = body(bytes)?;
+    let asked = asked(caller, accept, reason);
+    answer(logged(caller, &format!("undrain {id}"), handle.drain(id, false, asked).await))
 }
 
 async fn explain(State(handle): State<Handle>, bytes: Body) -> Answered {
@@ -213,6 +228,43 @@ async fn capture(State(handle): State<Handle>, peer: Asker, bytes: Body) -> Answ
 async fn reload(State(handle): State<Handle>, peer: Asker) -> Answered {
     let caller = caller(peer)?;
     answer(logged(caller, "reload the config", handle.reload(Some(caller)).await))
+}
+
+async fn apply(State(handle): State<Handle>, peer: Asker, bytes: Body) -> Answered {
+    let caller = caller(peer)?;
+    let request: Apply = body(bytes)?;
+    let what = format!("{} {}", if request.dry_run { "try" } else { "apply" }, request.file);
+    answer(logged(caller, &what, handle.apply(request, caller).await))
+}
+
+async fn plan(State(handle): State<Handle>, bytes: Body) -> Answered {
+    answer(handle.plan(body(bytes)?).await)
+}
+
+async fn rollback(State(handle): State<Handle>, peer: Asker, bytes: Body) -> Answered {
+    let caller = caller(peer)?;
+    let request: Rollback = body(bytes)?;
+    let what = request.generation.map_or_else(|| "rollback".to_owned(), |number| format!("rollback to {number}"));
+    answer(logged(caller, &what, handle.rollback(request, caller).await))
+}
+
+async fn history(State(handle): State<Handle>) -> Answered {
+    answer(handle.history().await)
+}
+
+async fn verify_history(State(handle): State<Handle>) -> Answered {
+    answer(handle.verify_history().await)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GenerationQuery {
+    number: u64,
+}
+
+async fn generation(State(handle): State<Handle>, query: Result<Query<GenerationQuery>, QueryRejection>) -> Answered {
+    let Query(query) = query.map_err(bad_request)?;
+    answer(handle.generation(query.number).await)
 }
 
 async fn detach(State(handle): State<Handle>, peer: Asker) -> Answered {

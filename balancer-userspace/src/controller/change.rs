@@ -1,14 +1,17 @@
-//! Changes that people ask for: weights, drains, another config file.
+//! Changes that people ask for: weights and drains.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::{Instant, SystemTime};
 
-use crate::control::api::{Changed, Reloaded, ShareChange};
-use crate::controller::handle::{Caller, Refusal};
-use crate::model::{Backend, BackendId, BackendName, Config, Service, ServiceName, Weight};
-use crate::spec;
+use crate::control::api::{Changed, ShareChange};
+use crate::controller::handle::Refusal;
+use crate::load::Prediction;
+use crate::model::{Backend, BackendId, BackendName, Service, ServiceName, Weight};
+use crate::spec::Kind;
 use crate::state::Override;
 
+use super::apply::Asked;
 use super::running::{Running, id};
 
 impl Running {
@@ -16,18 +19,18 @@ impl Running {
         &mut self,
         id: &BackendId,
         weight: Option<Weight>,
-        caller: Caller,
+        asked: Asked,
     ) -> Result<Changed, Refusal> {
         let file_weight = self.find(id)?.1.weight;
         let what = weight.map_or_else(|| "weight of the file".to_owned(), |weight| format!("weight {weight}"));
-        self.override_backend(id, caller, &what, |set| {
+        self.override_backend(id, asked, &what, |set| {
             set.weight = weight.map(Weight::get);
             set.file_weight = file_weight.get();
         })
     }
 
-    pub(super) fn set_drain(&mut self, id: &BackendId, drain: bool, caller: Caller) -> Result<Changed, Refusal> {
-        self.override_backend(id, caller, if drain { "drain" } else { "undrain" }, |set| set.drained = drain)
+    pub(super) fn set_drain(&mut self, id: &BackendId, drain: bool, asked: Asked) -> Result<Changed, Refusal> {
+        self.override_backend(id, asked, if drain { "drain" } else { "undrain" }, |set| set.drained = drain)
     }
 
     fn find(&self, id: &BackendId) -> Result<(&Service, &Backend), Refusal> {
@@ -48,25 +51,38 @@ impl Running {
     fn override_backend(
         &mut self,
         id: &BackendId,
-        caller: Caller,
+        mut asked: Asked,
         what: &str,
         change: impl FnOnce(&mut Override),
     ) -> Result<Changed, Refusal> {
         let start = Instant::now();
         let file_weight = self.find(id)?.1.weight.get();
         let before = self.shares(&id.service);
+        asked.check()?;
         let previous = self.overrides.clone();
+        let overloaded = self.overloaded();
         let mut set = self.overrides.remove(id).unwrap_or(Override {
             weight: None,
             file_weight,
             drained: false,
-            by_uid: caller.uid,
+            by_uid: 0,
             at: String::new(),
         });
         change(&mut set);
-        (set.by_uid, set.at) = (caller.uid, now());
+        (set.by_uid, set.at) = (asked.uid.unwrap_or(0), now());
         if set.weight.is_some() || set.drained {
             self.overrides.insert(id.clone(), set);
+        }
+        let new: Vec<String> =
+            self.overloaded().into_iter().filter(|one| !overloaded.contains(one)).map(|one| one.1).collect();
+        if !new.is_empty() && !asked.accepts(Kind::Overload.id()) {
+            self.overrides = previous;
+            let overload = Kind::Overload.id();
+            return Err(Refusal::Invalid(format!(
+                "{what} of {} was not applied: {} [{overload}]; if it must be, `--accept {overload} --reason \"…\"`",
+                id,
+                new.join(", ")
+            )));
         }
         let outcome = self
             .state
@@ -80,12 +96,26 @@ impl Running {
             self.repair();
             return Err(Refusal::Failed(format!("{what} of {id} was not applied, nothing changed: {error:#}")));
         }
+        asked.command = format!("{what} of {id}");
+        self.record(asked);
         let after = self.shares(&id.service);
         Ok(self.changed(&id.service, &before, &after, start))
     }
 
+    /// Servers that would get more than their capacity at the declared peaks, with what is said about them.
+    fn overloaded(&self) -> BTreeSet<(IpAddr, String)> {
+        let left = self.left(&self.config);
+        let prediction = Prediction::with(&self.config.services, |service, backend| left[service][backend]);
+        let of = |(at, server): (usize, &crate::load::Server)| {
+            let part = prediction.now(at).of(server.capacity).filter(|part| *part > 1.0)?;
+            let said = format!("{} would get {:.0} % of its capacity at the peak", server.address, part * 100.0);
+            Some((server.address, said))
+        };
+        prediction.servers.iter().enumerate().filter_map(of).collect()
+    }
+
     /// After a write that failed: once more, to what was in force before.
-    fn repair(&mut self) {
+    pub(super) fn repair(&mut self) {
         if let Err(error) = self.reconcile(self.all_services()) {
             log::error!("the kernel could not be brought back in step, trying again at the next change: {error:#}");
         }
@@ -139,73 +169,6 @@ impl Running {
         }
     }
 
-    /// Reads the file and applies it whole, or refuses it whole.
-    pub(super) fn reload(&mut self) -> Result<Reloaded, Refusal> {
-        let start = Instant::now();
-        let outcome = self.try_reload(start);
-        let result = match &outcome {
-            Ok(_) => "ok",
-            Err(Refusal::Failed(_)) => "failed",
-            Err(_) => "refused",
-        };
-        *self.applies.entry(result).or_default() += 1;
-        self.refused = outcome.as_ref().err().map(ToString::to_string);
-        if outcome.is_ok() {
-            self.applied_at = SystemTime::now();
-        }
-        outcome
-    }
-
-    fn try_reload(&mut self, start: Instant) -> Result<Reloaded, Refusal> {
-        let loaded = spec::load(&self.path).map_err(|problems| Refusal::Invalid(problems.to_string()))?;
-        self.refuse_fixed(&loaded.config)?;
-        let (added, removed, changed) = differences(&self.config, &loaded.config);
-        let before = std::mem::replace(&mut self.config, loaded.config);
-        let attached = self.attach_interfaces();
-        if let Err(error) = attached {
-            self.config = before;
-            self.detach_unwanted();
-            return Err(Refusal::Invalid(error));
-        }
-        let (overrides, checked) = (self.overrides.clone(), self.checked.clone());
-        let overrides_ended = self.end_overrides();
-        self.forget_strangers();
-        let outcome = self.state.save_overrides(&self.overrides).and_then(|()| self.reconcile(self.all_services()));
-        if let Err(error) = outcome {
-            (self.config, self.overrides, self.checked) = (before, overrides, checked);
-            if let Err(error) = self.state.save_overrides(&self.overrides) {
-                log::error!("{error:#}");
-            }
-            self.repair();
-            return Err(Refusal::Failed(format!("the file was not applied, what ran before runs on: {error:#}")));
-        }
-        self.detach_unwanted();
-        let seconds = start.elapsed().as_secs_f64();
-        Ok(Reloaded { generation: self.generation, added, removed, changed, overrides_ended, seconds })
-    }
-
-    /// Settings that are read once, at the start.
-    fn refuse_fixed(&self, new: &Config) -> Result<(), Refusal> {
-        let (now, new_node) = (&self.config.node, &new.node);
-        let fixed = [
-            ("node.state_dir", now.state_dir == new_node.state_dir),
-            ("node.pin_dir", now.pin_dir == new_node.pin_dir),
-            ("node.control_socket", now.control_socket == new_node.control_socket),
-            ("node.http_listen", now.http_listen == new_node.http_listen),
-            ("node.datapath_log", now.datapath_log == new_node.datapath_log),
-            ("node.watch_config", now.watch_config == new_node.watch_config),
-            ("limits", self.config.limits == new.limits),
-        ];
-        let changed: Vec<&str> = fixed.iter().filter(|(_, same)| !same).map(|(name, _)| *name).collect();
-        if changed.is_empty() {
-            return Ok(());
-        }
-        Err(Refusal::Invalid(format!(
-            "{} can't change while the controller runs; restart it (forwarding goes on meanwhile)",
-            listed(&changed)
-        )))
-    }
-
     /// Ends what commands set where the file has become newer: its weight changed, or the backend went.
     pub(super) fn end_overrides(&mut self) -> Vec<BackendId> {
         let mut file_weights = BTreeMap::new();
@@ -234,20 +197,8 @@ impl Running {
     }
 }
 
-fn differences(before: &Config, after: &Config) -> (Vec<ServiceName>, Vec<ServiceName>, Vec<ServiceName>) {
-    let by_name = |config: &Config| -> BTreeMap<ServiceName, Service> {
-        config.services.iter().map(|service| (service.name.clone(), service.clone())).collect()
-    };
-    let (before, after) = (by_name(before), by_name(after));
-    let added = after.keys().filter(|name| !before.contains_key(*name)).cloned().collect();
-    let removed = before.keys().filter(|name| !after.contains_key(*name)).cloned().collect();
-    let differs = |(name, service): &(&ServiceName, &Service)| before.get(*name).is_some_and(|old| old != *service);
-    let changed = after.iter().filter(differs).map(|(name, _)| name.clone()).collect();
-    (added, removed, changed)
-}
-
 /// A few names, and how many more.
-fn listed(names: &[&str]) -> String {
+pub(super) fn listed(names: &[&str]) -> String {
     let shown = names.iter().take(10).copied().collect::<Vec<_>>().join(", ");
     match names.len() {
         0 => "none".to_owned(),

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
+pub use super::apply::Asked;
 use crate::control::api;
 use crate::metrics::Snapshot;
 use crate::model::{BackendId, ServiceName, Weight};
@@ -41,13 +42,13 @@ pub enum Command {
     Weight {
         id: BackendId,
         weight: Option<Weight>,
-        caller: Caller,
+        asked: Asked,
         answer: Answer<api::Changed>,
     },
     Drain {
         id: BackendId,
         drain: bool,
-        caller: Caller,
+        asked: Asked,
         answer: Answer<api::Changed>,
     },
     Explain {
@@ -61,6 +62,30 @@ pub enum Command {
     Reload {
         caller: Option<Caller>,
         answer: Answer<api::Reloaded>,
+    },
+    Apply {
+        request: api::Apply,
+        caller: Caller,
+        answer: Answer<api::Reloaded>,
+    },
+    Plan {
+        request: api::Apply,
+        answer: Answer<api::Plan>,
+    },
+    Rollback {
+        request: api::Rollback,
+        caller: Caller,
+        answer: Answer<api::Reloaded>,
+    },
+    History {
+        answer: Answer<api::History>,
+    },
+    Generation {
+        number: u64,
+        answer: Answer<api::Generation>,
+    },
+    VerifyHistory {
+        answer: Answer<api::Verified>,
     },
     Detach {
         caller: Caller,
@@ -89,12 +114,12 @@ impl Handle {
         self.ask(|answer| Command::Status { service, answer }).await
     }
 
-    pub async fn weight(&self, id: BackendId, weight: Option<Weight>, caller: Caller) -> Result<api::Changed, Refusal> {
-        self.ask(|answer| Command::Weight { id, weight, caller, answer }).await
+    pub async fn weight(&self, id: BackendId, weight: Option<Weight>, asked: Asked) -> Result<api::Changed, Refusal> {
+        self.ask(|answer| Command::Weight { id, weight, asked, answer }).await
     }
 
-    pub async fn drain(&self, id: BackendId, drain: bool, caller: Caller) -> Result<api::Changed, Refusal> {
-        self.ask(|answer| Command::Drain { id, drain, caller, answer }).await
+    pub async fn drain(&self, id: BackendId, drain: bool, asked: Asked) -> Result<api::Changed, Refusal> {
+        self.ask(|answer| Command::Drain { id, drain, asked, answer }).await
     }
 
     pub async fn explain(&self, flow: api::Flow) -> Result<api::Explanation, Refusal> {
@@ -109,6 +134,30 @@ impl Handle {
     /// `caller` is absent for SIGHUP and the file watcher.
     pub async fn reload(&self, caller: Option<Caller>) -> Result<api::Reloaded, Refusal> {
         self.ask(|answer| Command::Reload { caller, answer }).await
+    }
+
+    pub async fn apply(&self, request: api::Apply, caller: Caller) -> Result<api::Reloaded, Refusal> {
+        self.ask(|answer| Command::Apply { request, caller, answer }).await
+    }
+
+    pub async fn plan(&self, request: api::Apply) -> Result<api::Plan, Refusal> {
+        self.ask(|answer| Command::Plan { request, answer }).await
+    }
+
+    pub async fn rollback(&self, request: api::Rollback, caller: Caller) -> Result<api::Reloaded, Refusal> {
+        self.ask(|answer| Command::Rollback { request, caller, answer }).await
+    }
+
+    pub async fn history(&self) -> Result<api::History, Refusal> {
+        self.ask(|answer| Command::History { answer }).await
+    }
+
+    pub async fn generation(&self, number: u64) -> Result<api::Generation, Refusal> {
+        self.ask(|answer| Command::Generation { number, answer }).await
+    }
+
+    pub async fn verify_history(&self) -> Result<api::Verified, Refusal> {
+        self.ask(|answer| Command::VerifyHistory { answer }).await
     }
 
     pub async fn detach(&self, caller: Caller) -> Result<api::Detached, Refusal> {

@@ -4,6 +4,7 @@
 //! program sits, `report` and `explain` what is said about it all.
 
 mod allocate;
+mod apply;
 mod build;
 mod capture;
 mod change;
@@ -17,6 +18,7 @@ mod learn;
 mod lookups;
 mod observer;
 mod paths;
+mod preview;
 mod report;
 mod running;
 mod settle;
@@ -32,10 +34,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use self::handle::{Command, Handle, Refusal};
+use self::apply::{Asked, Proposal};
+use self::handle::{Caller, Command, Handle, Refusal};
 use self::observer::Moment;
 use self::running::Running;
-use crate::control::api::Detached;
+use crate::control::api::{self, Detached, History, Verified};
 use crate::dataplane::Told;
 use crate::health::{Monitor, Report};
 use crate::model::ServiceName;
@@ -83,10 +86,10 @@ impl Controller {
                 Some(event) = self.events.recv() => self.take_event(event),
                 Some(told) = self.told.recv() => self.take_told(told),
                 () = sleep(fragments::LOOK), if !self.running.held.is_empty() => self.running.release_fragments(),
-                _ = signals.hangup.recv() => { log::info!("SIGHUP: reading the config again"); self.reload_unasked(); }
+                _ = signals.hangup.recv() => { log::info!("SIGHUP: reading the config again"); self.reload_unasked("SIGHUP"); }
                 () = watch::changed(&mut self.file) => {
                     log::info!("the config file changed: reading it again");
-                    self.reload_unasked();
+                    self.reload_unasked("the file changed");
                 }
                 _ = tick.tick() => self.tick(),
                 _ = signals.terminate.recv() => break,
@@ -105,18 +108,40 @@ impl Controller {
         // An asker that has gone needs no answer.
         match command {
             Command::Status { service, answer } => drop(answer.send(self.running.status(service.as_ref()))),
-            Command::Weight { id, weight, caller, answer } => {
-                drop(answer.send(self.running.set_weight(&id, weight, caller)));
+            Command::Weight { id, weight, asked, answer } => {
+                drop(answer.send(self.running.set_weight(&id, weight, asked)));
             }
-            Command::Drain { id, drain, caller, answer } => {
-                drop(answer.send(self.running.set_drain(&id, drain, caller)));
+            Command::Drain { id, drain, asked, answer } => {
+                drop(answer.send(self.running.set_drain(&id, drain, asked)));
             }
             Command::Explain { flow, answer } => drop(answer.send(self.running.explain(&flow))),
             Command::Capture { request, answer } => drop(answer.send(self.running.start_capture(&request))),
-            Command::Reload { caller: _, answer } => {
-                let outcome = self.running.reload();
+            Command::Reload { caller, answer } => {
+                let outcome = self.running.reload(caller.map(|caller| caller.uid), "reload");
                 self.follow_config();
                 drop(answer.send(outcome));
+            }
+            Command::Apply { request, caller, answer } => {
+                let outcome = self.running.apply(&proposal(request, caller));
+                self.follow_config();
+                drop(answer.send(outcome));
+            }
+            Command::Plan { request, answer } => drop(answer.send(self.running.preview(&request))),
+            Command::Rollback { request, caller, answer } => {
+                let asked = Asked { uid: Some(caller.uid), reason: request.reason, ..Asked::default() };
+                let outcome = self.running.rollback(request.generation, asked);
+                self.follow_config();
+                drop(answer.send(outcome));
+            }
+            Command::History { answer } => {
+                let records = self.running.history.records().to_vec();
+                drop(answer.send(Ok(History { generation: self.running.generation, records })));
+            }
+            Command::Generation { number, answer } => drop(answer.send(self.running.stored(number))),
+            Command::VerifyHistory { answer } => {
+                let verified = self.running.history.verify();
+                let verified = verified.map_err(|error| Refusal::Invalid(format!("{error:#}")));
+                drop(answer.send(verified.map(|records| Verified { records })));
             }
             Command::Detach { caller: _, answer } => {
                 let outcome = self.detach().await;
@@ -131,8 +156,8 @@ impl Controller {
         }
     }
 
-    fn reload_unasked(&mut self) {
-        match self.running.reload() {
+    fn reload_unasked(&mut self, why: &str) {
+        match self.running.reload(None, why) {
             Ok(done) => log::info!(
                 "config applied as generation {}: {} services added, {} removed, {} changed",
                 done.generation,
@@ -228,6 +253,12 @@ impl Controller {
         log::info!("the data plane was taken down");
         Ok(detached)
     }
+}
+
+fn proposal(request: api::Apply, caller: Caller) -> Proposal {
+    let api::Apply { text, file, accept, reason, dry_run, plan } = request;
+    let asked = Asked { uid: Some(caller.uid), command: format!("apply {file}"), reason, accept };
+    Proposal { text, file, strict: true, dry_run, plan, asked }
 }
 
 struct Signals {

@@ -10,6 +10,7 @@ use balancer_common::layout::{Former, ServiceEntry, flags};
 use balancer_common::slot::{BackendIndex, Slot};
 
 use super::allocate::{Pools, identity, index};
+use super::apply::Warned;
 use super::capture::Capture;
 use super::fragments::Held;
 use super::observer::{Moment, Observer};
@@ -17,6 +18,7 @@ use super::paths::PathMtus;
 use super::settle::Tracked;
 use crate::dataplane::{self, Changes, Counters, DataPlane, Image, NewTable, Opened, TableCounts, TableState};
 use crate::health::Health;
+use crate::history::History;
 use crate::model::{Backend, BackendId, CheckKind, Config, ForwardMode, Service, ServiceName, Weight};
 use crate::neighbor::{Reachability, Wanted};
 use crate::plan::{Effective, Numbering, Placed, ServicePlan, Standing, effective, keeps_flows, plan_service, step};
@@ -46,6 +48,11 @@ pub(super) struct Programmed {
 pub(super) struct Running {
     pub(super) path: PathBuf,
     pub(super) config: Config,
+    /// The text that `config` was read from.
+    pub(super) text: String,
+    /// Its warnings that nothing silences.
+    pub(super) warned: BTreeSet<Warned>,
+    pub(super) history: History,
     pub(super) state: StateDir,
     pub(super) overrides: Overrides,
     pub(super) allocations: Allocations,

@@ -15,15 +15,18 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
 use super::allocate::Pools;
+use super::apply::{Asked, said, warned};
 use super::handle::Handle;
 use super::running::{Checked, Running};
 use super::{Controller, host, watch as file_watch};
 use crate::dataplane::{DataPlane, Events, Lock, Pins, Told};
 use crate::health::{Health, Monitor};
+use crate::history::History;
 use crate::model::{Config, DatapathLog};
 use crate::neighbor::Resolver;
+use crate::spec::{self, Loaded, Severity};
 use crate::state::{Allocations, StateDir};
-use crate::{control, http, spec};
+use crate::{control, http};
 
 /// How long a cold start waits, at most, for first probes and next hops before it writes the first tables.
 const LEARN: Duration = Duration::from_secs(3);
@@ -47,7 +50,15 @@ impl Servers {
 }
 
 pub(super) async fn start(path: &Path, handle: Handle) -> Result<(Controller, Servers)> {
-    let config = spec::load(path)?.config;
+    let loaded = spec::load(path)?;
+    let found = loaded.findings(&crate::host::facts());
+    if found.count(Severity::Error) > 0 {
+        return Err(found.into());
+    }
+    for finding in found.findings.iter().filter(|finding| finding.counts()) {
+        log::warn!("{}; `balancer check --explain {}` says more", said(finding), finding.id);
+    }
+    let Loaded { config, text, .. } = loaded;
     host::check()?;
     raise_file_limit();
     let state = StateDir::create(&config.node.state_dir)?;
@@ -65,6 +76,7 @@ pub(super) async fn start(path: &Path, handle: Handle) -> Result<(Controller, Se
     let told = follow_events(plane.take_events())?;
 
     let mut running = adopt(path, config, state, plane)?;
+    (running.text, running.warned) = (text, warned(&found));
     let ended = running.end_overrides();
     if !ended.is_empty() {
         running.state.save_overrides(&running.overrides)?;
@@ -85,6 +97,8 @@ pub(super) async fn start(path: &Path, handle: Handle) -> Result<(Controller, Se
     controller.running.detach_unwanted();
     *controller.running.applies.entry("ok").or_default() += 1;
     log::info!("generation {} is in force", controller.running.generation);
+    let command = format!("start with {}", path.display());
+    controller.running.record_if_new(Asked { command, ..Asked::default() });
 
     let (stop, stopped) = watch::channel(false);
     let shutdown = |mut stopped: watch::Receiver<bool>| async move {
@@ -141,6 +155,9 @@ fn adopt(path: &Path, config: Config, state: StateDir, mut plane: DataPlane) -> 
         pools: Pools::new(&config.limits, &allocations),
         overrides: state.overrides()?,
         generation: state.generation()?,
+        history: History::open(&state)?,
+        text: String::new(),
+        warned: BTreeSet::new(),
         config,
         state,
         allocations,

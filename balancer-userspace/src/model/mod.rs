@@ -39,6 +39,8 @@ pub struct Node {
     pub encap_source_v4: Ipv4Net,
     pub encap_source_v6: Ipv6Net,
     pub datapath_log: DatapathLog,
+    /// Generations that are kept.
+    pub history: u32,
 }
 
 /// Which messages of the XDP program reach the log. `Off` costs nothing in the packet path.
@@ -117,6 +119,10 @@ pub struct Service {
     /// Largest TCP segment that SYNs may offer, in bytes.
     pub mss_clamp: Option<u16>,
     pub guard: Guard,
+    /// What clients ask for at the busiest time.
+    pub peak: Amount,
+    /// No backend should have more of the service.
+    pub max_share: Fraction,
     pub health: HealthCheck,
     /// In the order of the file, which nothing else may depend on.
     pub backends: Vec<Backend>,
@@ -130,6 +136,23 @@ pub struct Backend {
     pub port: u16,
     pub weight: Weight,
     pub server_id: Option<ServerId>,
+    /// What the server at this address can take, of all services together.
+    pub capacity: Amount,
+    /// What fails together has the same: a rack, a switch, a site.
+    pub failure_domain: Option<String>,
+}
+
+/// So much a second; nothing is not known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Amount {
+    pub new_flows: Option<u64>,
+    pub bits: Option<u64>,
+}
+
+impl Amount {
+    pub fn is_known(self) -> bool {
+        self.new_flows.is_some() || self.bits.is_some()
+    }
 }
 
 /// Generic UDP encapsulation (draft-ietf-intarea-gue); used where the service forwards by it.
@@ -375,6 +398,23 @@ pub enum CheckKind {
         /// The `Host` header; the backend's address where absent.
         host: Option<String>,
     },
+}
+
+/// A part of a whole in thousandths, so that configurations compare exactly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fraction(u16);
+
+impl Fraction {
+    pub const HALF: Self = Self(500);
+
+    /// `None` outside 0 to 1.
+    pub fn new(fraction: f64) -> Option<Self> {
+        (0.0..=1.0).contains(&fraction).then(|| Self((fraction * 1000.0).round() as u16))
+    }
+
+    pub fn get(self) -> f64 {
+        f64::from(self.0) / 1000.0
+    }
 }
 
 /// A fraction in thousandths, so that configurations compare exactly.

@@ -2,6 +2,7 @@
 
 mod effective;
 mod entry;
+pub mod preview;
 mod service;
 mod transition;
 

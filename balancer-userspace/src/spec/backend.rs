@@ -2,23 +2,31 @@
 
 use std::net::IpAddr;
 
+use super::amount;
 use super::diagnostic::Span;
 use super::reader::{Placed, Section};
-use crate::model::{Backend, BackendName, ServerId, Weight};
+use crate::model::{Amount, Backend, BackendName, ServerId, Weight};
 
-pub(super) const BACKEND_KEYS: &[&str] = &["name", "address", "port", "weight", "server_id"];
+pub(super) const BACKEND_KEYS: &[&str] =
+    &["name", "address", "port", "weight", "server_id", "capacity", "failure_domain"];
 
 const DEFAULT_WEIGHT: u32 = 100;
 
+#[derive(Debug)]
 pub(super) struct ReadBackend {
     pub(super) name: Placed<BackendName>,
     pub(super) address: Placed<IpAddr>,
     pub(super) port: Option<Placed<u16>>,
     pub(super) weight: Weight,
+    /// Where it is written.
+    pub(super) weight_span: Option<Span>,
     pub(super) server_id: ReadServerId,
+    pub(super) capacity: Option<Placed<Amount>>,
+    pub(super) failure_domain: Option<Placed<String>>,
     pub(super) span: Span,
 }
 
+#[derive(Debug)]
 pub(super) enum ReadServerId {
     Absent,
     /// What is wrong was noted.
@@ -34,10 +42,30 @@ fn backend(section: &Section<'_>) -> Option<ReadBackend> {
     let name = section.required("name", "\"web-1\"", |key| section.parsed::<BackendName>(key, "such as \"web-1\""));
     let address = section.required("address", "\"10.0.0.11\"", |key| section.address(key));
     let port = section.port("port");
-    let weight = section.number("weight", 0..=Weight::MAX).map_or(DEFAULT_WEIGHT, |weight| weight.value);
+    let weight = section.number("weight", 0..=Weight::MAX);
     let server_id = server_id(section);
-    let span = section.span.clone();
-    Some(ReadBackend { name: name?, address: address?, port, weight: Weight::new(weight)?, server_id, span })
+    let capacity = amount::amount(section, "capacity", "service.backend.capacity");
+    let failure_domain = failure_domain(section);
+    Some(ReadBackend {
+        name: name?,
+        address: address?,
+        port,
+        weight: Weight::new(weight.as_ref().map_or(DEFAULT_WEIGHT, |weight| weight.value))?,
+        weight_span: weight.map(|weight| weight.span),
+        server_id,
+        capacity,
+        failure_domain,
+        span: section.span.clone(),
+    })
+}
+
+fn failure_domain(section: &Section<'_>) -> Option<Placed<String>> {
+    let text = section.text("failure_domain")?;
+    if text.value.trim().is_empty() {
+        section.wrong(text.span, "`service.backend.failure_domain` is empty", "such as \"rack-1\"");
+        return None;
+    }
+    Some(text.map(str::to_owned))
 }
 
 impl ReadBackend {
@@ -52,6 +80,8 @@ impl ReadBackend {
                 ReadServerId::Given(id) => Some(id.value),
                 ReadServerId::Absent | ReadServerId::Wrong => None,
             },
+            capacity: self.capacity.as_ref().map_or(Amount::default(), |capacity| capacity.value),
+            failure_domain: self.failure_domain.as_ref().map(|domain| domain.value.clone()),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::diagnostic::Kind;
+use super::catalogue::Kind;
 use super::reader::Section;
 use crate::model::{Connections, Protocol, Tracking, WhenFull};
 

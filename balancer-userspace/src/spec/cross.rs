@@ -6,7 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::backend::ReadBackend;
-use super::diagnostic::{Kind, Problems, Span};
+use super::catalogue::Kind;
+use super::diagnostic::{Problems, Span};
 use super::seen::Seen;
 use super::service::Read;
 use super::{overlap, prefix};

@@ -6,45 +6,8 @@ use std::ops::Range;
 
 use serde::Serialize;
 
-/// Kinds of problems; the identifier of each is stable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    Unreadable,
-    Syntax,
-    UnknownKey,
-    MissingKey,
-    Value,
-    Duplicate,
-    Address,
-    Limit,
-    Mismatch,
-    AmbiguousReply,
-    Unavailable,
-}
-
-impl Kind {
-    pub fn id(self) -> &'static str {
-        match self {
-            Self::Unreadable => "BAL001",
-            Self::Syntax => "BAL002",
-            Self::UnknownKey => "BAL003",
-            Self::MissingKey => "BAL004",
-            Self::Value => "BAL005",
-            Self::Duplicate => "BAL006",
-            Self::Address => "BAL007",
-            Self::Limit => "BAL008",
-            Self::Mismatch => "BAL009",
-            Self::AmbiguousReply => "BAL010",
-            Self::Unavailable => "BAL011",
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Severity {
-    Error,
-}
+use super::catalogue::{Kind, Severity};
+use super::silence::Silence;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Diagnostic {
@@ -58,6 +21,12 @@ pub struct Diagnostic {
     pub message: String,
     /// What would be right; may be empty.
     pub help: String,
+    /// Why the file says that this is as it should be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub silenced: Option<String>,
+    /// Of a finding about a service or a backend, its name: `web` or `web/b1`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
     /// The line, and how many characters of it are meant.
     #[serde(skip)]
     pub source: String,
@@ -68,7 +37,8 @@ pub struct Diagnostic {
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { id, file, line, column, message, help, source, width, .. } = self;
-        writeln!(f, "{file}:{line}:{column}: error: {message} [{id}]")?;
+        let severity = self.severity.as_str();
+        writeln!(f, "{file}:{line}:{column}: {severity}: {message} [{id}]")?;
         if !source.is_empty() {
             let number = line.to_string();
             let margin = " ".repeat(number.len());
@@ -78,6 +48,9 @@ impl fmt::Display for Diagnostic {
         }
         if !help.is_empty() {
             writeln!(f, "  help: {help}")?;
+        }
+        if let Some(reason) = &self.silenced {
+            writeln!(f, "  silenced: {reason}")?;
         }
         Ok(())
     }
@@ -94,12 +67,29 @@ impl fmt::Display for Diagnostics {
         for finding in &self.findings {
             finding.fmt(f)?;
         }
-        let count = self.findings.len();
-        write!(f, "{count} {} found; nothing was applied", if count == 1 { "error" } else { "errors" })
+        let errors = self.count(Severity::Error);
+        write!(f, "{} found; nothing was applied", counted(errors, "error"))
+    }
+}
+
+/// Such as "1 error" or "2 errors".
+pub(crate) fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+impl Diagnostic {
+    /// An error or a warning that the file does not silence.
+    pub fn counts(&self) -> bool {
+        self.silenced.is_none() && self.severity > Severity::Note
     }
 }
 
 impl Diagnostics {
+    /// Findings of a severity that are not silenced.
+    pub fn count(&self, severity: Severity) -> usize {
+        self.findings.iter().filter(|finding| finding.severity == severity && finding.silenced.is_none()).count()
+    }
+
     pub(super) fn unreadable(file: &str, message: impl Into<String>) -> Self {
         let finding = Diagnostic {
             id: Kind::Unreadable.id(),
@@ -109,6 +99,8 @@ impl Diagnostics {
             column: 1,
             message: format!("the file {}", message.into()),
             help: "give the path of a TOML file; docs/config.md describes it".to_owned(),
+            silenced: None,
+            subject: None,
             source: String::new(),
             width: 0,
         };
@@ -144,6 +136,18 @@ impl<'a> Problems<'a> {
     }
 
     pub(super) fn add(&self, kind: Kind, span: Span, message: impl Into<String>, help: impl Into<String>) {
+        self.add_about(kind, None, span, message, help);
+    }
+
+    /// The same about a service or a backend of this name.
+    pub(super) fn add_about(
+        &self,
+        kind: Kind,
+        subject: Option<String>,
+        span: Span,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
         let line = self.line(&span);
         let start = self.lines[line - 1];
         let source = self.text[start..].lines().next().unwrap_or("");
@@ -151,16 +155,32 @@ impl<'a> Problems<'a> {
         let meant = self.text.get(span.start..span.end).unwrap_or("").lines().next().unwrap_or("");
         let diagnostic = Diagnostic {
             id: kind.id(),
-            severity: Severity::Error,
+            severity: kind.entry().severity,
             file: self.file.to_owned(),
             line,
             column: before.chars().count() + 1,
             message: message.into(),
             help: help.into(),
+            silenced: None,
+            subject,
             source: source.to_owned(),
             width: meant.chars().count().max(1),
         };
         self.found.borrow_mut().push((span, diagnostic));
+    }
+
+    /// Marks what `silences` cover with their reasons; says of each whether it covers anything.
+    pub(super) fn silence(&self, silences: &[Silence]) -> Vec<bool> {
+        let mut used = vec![false; silences.len()];
+        for (_, finding) in self.found.borrow_mut().iter_mut() {
+            for (silence, used) in silences.iter().zip(&mut used) {
+                if silence.covers(finding.id, finding.subject.as_deref()) {
+                    *used = true;
+                    finding.silenced = Some(silence.reason.clone());
+                }
+            }
+        }
+        used
     }
 
     pub(super) fn into_diagnostics(self) -> Diagnostics {

@@ -3,7 +3,8 @@
 use ipnet::IpNet;
 
 use super::backend::ReadBackend;
-use super::diagnostic::{Kind, Problems};
+use super::catalogue::Kind;
+use super::diagnostic::Problems;
 use super::reader::{Placed, Section};
 use super::{ports, prefix};
 use crate::model::{ForwardMode, Gue, Ports, Protocol};

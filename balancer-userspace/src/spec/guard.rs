@@ -5,7 +5,8 @@ use std::path::Path;
 
 use ipnet::IpNet;
 
-use super::diagnostic::{Kind, Problems};
+use super::catalogue::Kind;
+use super::diagnostic::Problems;
 use super::prefix;
 use super::prefix_list::{self, Entry, List, WrongEntry};
 use super::reader::{Placed, Section};

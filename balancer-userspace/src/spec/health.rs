@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::diagnostic::Kind;
+use super::catalogue::Kind;
 use super::ports;
 use super::reader::{Placed, Section};
 use crate::model::{CheckKind, HealthCheck, Jitter, Ports, Protocol};

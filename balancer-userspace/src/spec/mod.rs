@@ -3,13 +3,16 @@
 //! `reader` takes typed values out of TOML tables; `node`, `service` and what it is made of know the keys and what of one
 //! service must fit together; `cross` and `overlap` what must fit together across services.
 
+mod amount;
 mod backend;
+mod catalogue;
 mod connections;
 mod cross;
 mod diagnostic;
 mod forward;
 mod guard;
 mod health;
+pub mod lint;
 mod node;
 mod overlap;
 mod ports;
@@ -19,22 +22,29 @@ mod quic;
 mod reader;
 mod seen;
 mod service;
+mod silence;
 
 use std::path::Path;
 
 use toml::de::DeTable;
 
-pub use diagnostic::{Diagnostic, Diagnostics, Kind, Severity};
+pub use catalogue::{CATALOGUE, Entry, Kind, Severity, explained};
+pub(crate) use diagnostic::counted;
+pub use diagnostic::{Diagnostic, Diagnostics};
 
 use self::diagnostic::Problems;
 use self::reader::Section;
 use crate::model::Config;
 
-/// A valid config and the text it came from.
-#[derive(Debug, Clone)]
+/// A valid config and where everything in it stands.
+#[derive(Debug)]
 pub struct Loaded {
     pub config: Config,
     pub text: String,
+    file: String,
+    /// In the order of the config's services.
+    places: Vec<service::Read>,
+    silences: Vec<silence::Silence>,
 }
 
 /// Reads and validates the file at `path`.
@@ -42,14 +52,17 @@ pub struct Loaded {
 /// # Errors
 /// Everything that is wrong with it, each with its line and column.
 pub fn load(path: &Path) -> Result<Loaded, Diagnostics> {
-    let name = path.display().to_string();
-    let text = std::fs::read(path)
-        .map_err(|error| Diagnostics::unreadable(&name, format!("can't be read: {error}")))
-        .and_then(|bytes| {
-        String::from_utf8(bytes).map_err(|_| Diagnostics::unreadable(&name, "is not UTF-8 text"))
-    })?;
-    let config = read(&name, &text, path.parent().unwrap_or(Path::new("")))?;
-    Ok(Loaded { config, text })
+    read(&path.display().to_string(), text(path)?, path.parent().unwrap_or(Path::new("")))
+}
+
+/// The content of the file at `path`.
+///
+/// # Errors
+/// Where it can't be read or is no text.
+pub fn text(path: &Path) -> Result<String, Diagnostics> {
+    let unreadable = |why: String| Diagnostics::unreadable(&path.display().to_string(), why);
+    let bytes = std::fs::read(path).map_err(|error| unreadable(format!("can't be read: {error}")))?;
+    String::from_utf8(bytes).map_err(|_| unreadable("is not UTF-8 text".to_owned()))
 }
 
 /// Validates `text`; `file` is what diagnostics call it. Files that the text names are looked for beside it.
@@ -57,12 +70,17 @@ pub fn load(path: &Path) -> Result<Loaded, Diagnostics> {
 /// # Errors
 /// As [`load`].
 pub fn parse(file: &str, text: &str) -> Result<Config, Diagnostics> {
-    read(file, text, Path::new(file).parent().unwrap_or(Path::new("")))
+    let directory = Path::new(file).parent().unwrap_or(Path::new(""));
+    read(file, text.to_owned(), directory).map(|loaded| loaded.config)
 }
 
-fn read(file: &str, text: &str, directory: &Path) -> Result<Config, Diagnostics> {
-    let problems = Problems::new(file, text);
-    let (document, errors) = DeTable::parse_recoverable(text);
+/// Validates `text`; `file` is what diagnostics call it, `directory` is where relative paths in it start.
+///
+/// # Errors
+/// As [`load`].
+pub fn read(file: &str, text: String, directory: &Path) -> Result<Loaded, Diagnostics> {
+    let problems = Problems::new(file, &text);
+    let (document, errors) = DeTable::parse_recoverable(&text);
     for error in &errors {
         problems.add(Kind::Syntax, error.span().unwrap_or(0..0), error.message(), "");
     }
@@ -72,17 +90,21 @@ fn read(file: &str, text: &str, directory: &Path) -> Result<Config, Diagnostics>
         let node = node::node(&root);
         let limits = node::limits(&root);
         let interfaces = node::interfaces(&root);
-        let services = service::services(&root, directory);
-        cross::check(&limits, &services, &problems);
+        let mut places = service::services(&root, directory);
+        let silences = silence::silences(&root);
+        cross::check(&limits, &places, &problems);
+        silence::check(&silences, &places, &problems);
         if problems.count() == 0 {
-            let services = services.into_iter().filter_map(|service| service.model).collect();
-            return Ok(Config { node, limits, interfaces, services });
+            let services = places.iter_mut().filter_map(|service| service.model.take()).collect();
+            let config = Config { node, limits, interfaces, services };
+            drop(document);
+            return Ok(Loaded { config, file: file.to_owned(), places, silences, text });
         }
     }
     Err(problems.into_diagnostics())
 }
 
-const ROOT_KEYS: &[&str] = &["node", "limits", "interface", "service"];
+const ROOT_KEYS: &[&str] = &["node", "limits", "interface", "service", "silence"];
 
 /// Every key the reader knows, as `section.key`.
 pub fn known_keys() -> Vec<String> {
@@ -96,6 +118,9 @@ pub fn known_keys() -> Vec<String> {
         ("service.quic", quic::QUIC_KEYS),
         ("service.health", health::HEALTH_KEYS),
         ("service.backend", backend::BACKEND_KEYS),
+        ("service.peak", amount::AMOUNT_KEYS),
+        ("service.backend.capacity", amount::AMOUNT_KEYS),
+        ("silence", silence::SILENCE_KEYS),
     ];
     sections.iter().flat_map(|(section, keys)| keys.iter().map(move |key| format!("{section}.{key}"))).collect()
 }

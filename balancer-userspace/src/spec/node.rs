@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use super::diagnostic::{Kind, Span};
+use super::catalogue::Kind;
+use super::diagnostic::Span;
 use super::reader::Section;
 use crate::model::{DatapathLog, Interface, Limits, Node, TableSize, XdpMode};
 
@@ -18,9 +19,14 @@ pub(super) const NODE_KEYS: &[&str] = &[
     "encap_source_v4",
     "encap_source_v6",
     "datapath_log",
+    "history",
 ];
 pub(super) const LIMIT_KEYS: &[&str] = &["services", "backends", "table_size", "fragments", "acl_prefixes", "sources"];
 pub(super) const INTERFACE_KEYS: &[&str] = &["name", "mode"];
+
+/// Generations that are kept.
+const GENERATIONS: u32 = 100;
+const MOST_GENERATIONS: u32 = 100_000;
 
 /// The longest name an interface can have (IFNAMSIZ less the final zero).
 const LONGEST_INTERFACE: usize = 15;
@@ -55,6 +61,7 @@ pub(super) fn node(root: &Section<'_>) -> Node {
         http_listen: listen.unwrap_or_else(|| Some(([127, 0, 0, 1], 9405).into())),
         seed: section.and_then(|node| node.seed("seed")).unwrap_or(0),
         watch_config: section.and_then(|node| node.boolean("watch_config")).unwrap_or(false),
+        history: section.and_then(|node| node.number("history", 1..=MOST_GENERATIONS)).map_or(GENERATIONS, |n| n.value),
         encap_source_v4: section
             .and_then(|node| node.parsed("encap_source_v4", "write an IPv4 prefix, such as \"198.18.0.0/16\""))
             .map_or_else(default_source_v4, |prefix| prefix.value),

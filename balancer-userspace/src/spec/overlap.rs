@@ -7,7 +7,8 @@ use std::collections::HashMap;
 
 use ipnet::IpNet;
 
-use super::diagnostic::{Kind, Problems, Span};
+use super::catalogue::Kind;
+use super::diagnostic::{Problems, Span};
 use super::seen::Seen;
 use super::service::Read;
 use super::{ports, prefix};

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::diagnostic::{Kind, Problems, Span};
+use super::catalogue::Kind;
+use super::diagnostic::{Problems, Span};
 use super::prefix::{self, NoPrefix};
 use super::reader::{Placed, Section};
 

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use super::backend::{ReadBackend, ReadServerId};
-use super::diagnostic::{Kind, Problems, Span};
+use super::catalogue::Kind;
+use super::diagnostic::{Problems, Span};
 use super::reader::{Placed, Section};
 use crate::model::{Protocol, Quic, ServerId};
 

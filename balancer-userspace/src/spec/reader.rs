@@ -10,7 +10,8 @@ use std::time::Duration;
 use serde_spanned::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::diagnostic::{Kind, Problems, Span};
+use super::catalogue::Kind;
+use super::diagnostic::{Problems, Span};
 
 /// A value and where it stands.
 #[derive(Debug, Clone)]
@@ -171,9 +172,12 @@ impl<'a> Section<'a> {
         }
     }
 
-    pub(super) fn number(&self, key: &str, range: RangeInclusive<u32>) -> Option<Placed<u32>> {
+    pub(super) fn number<T>(&self, key: &str, range: RangeInclusive<T>) -> Option<Placed<T>>
+    where
+        T: TryFrom<i128> + PartialOrd + Display,
+    {
         let whole = self.whole(key)?;
-        match u32::try_from(whole.value) {
+        match T::try_from(whole.value) {
             Ok(value) if range.contains(&value) => Some(Placed { value, span: whole.span }),
             _ => {
                 let (from, to) = (range.start(), range.end());
@@ -185,7 +189,7 @@ impl<'a> Section<'a> {
     }
 
     pub(super) fn port(&self, key: &str) -> Option<Placed<u16>> {
-        self.number(key, 1..=65_535).map(|number| number.map(|port| u16::try_from(port).unwrap_or(u16::MAX)))
+        self.number(key, 1..=u16::MAX)
     }
 
     /// 64 bits, as a number or, because TOML's numbers end at 63, as a string.
@@ -269,6 +273,11 @@ impl<'a> Section<'a> {
                 None
             }
         }
+    }
+
+    /// Where the value of `key` stands.
+    pub(super) fn span_of(&self, key: &str) -> Option<Span> {
+        self.get(key).map(Spanned::span)
     }
 
     /// The tables of the array at `key`.

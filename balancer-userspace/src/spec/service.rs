@@ -5,12 +5,13 @@ use std::path::Path;
 use ipnet::IpNet;
 
 use super::backend::{self, ReadBackend};
-use super::diagnostic::{Kind, Span};
+use super::catalogue::Kind;
+use super::diagnostic::Span;
 use super::forward::{self, Wanted};
 use super::guard::{self, ReadGuard};
 use super::reader::{Placed, Section};
-use super::{connections, health, ports, prefix, quic};
-use crate::model::{Affinity, Ports, Protocol, Service, ServiceName, TableSize};
+use super::{amount, connections, health, ports, prefix, quic};
+use crate::model::{Affinity, Amount, Fraction, Ports, Protocol, Service, ServiceName, TableSize};
 
 pub(super) const SERVICE_KEYS: &[&str] = &[
     "name",
@@ -32,6 +33,8 @@ pub(super) const SERVICE_KEYS: &[&str] = &[
     "new_flows_burst",
     "source_new_flows_per_second",
     "source_new_flows_burst",
+    "peak",
+    "max_share",
     "health",
     "backend",
 ];
@@ -40,6 +43,7 @@ const PROTOCOLS: &[(&str, Protocol)] = &[("tcp", Protocol::Tcp), ("udp", Protoco
 const AFFINITIES: &[(&str, Affinity)] = &[("flow", Affinity::Flow), ("client", Affinity::Client)];
 
 /// A service, and the places of what other services may collide with. `model` is absent where a key it needs was wrong.
+#[derive(Debug)]
 pub(super) struct Read {
     pub(super) model: Option<Service>,
     pub(super) name: Option<Placed<ServiceName>>,
@@ -49,6 +53,9 @@ pub(super) struct Read {
     pub(super) table_size: Option<Placed<u32>>,
     /// How many prefixes each key adds to the allow and deny lists.
     pub(super) prefixes: Vec<Placed<usize>>,
+    pub(super) peak: Option<Placed<Amount>>,
+    /// Of the table of the check, where there is one.
+    pub(super) health_span: Option<Span>,
     pub(super) backends: Vec<ReadBackend>,
     pub(super) span: Span,
 }
@@ -76,6 +83,9 @@ fn service(section: &Section<'_>, directory: &Path) -> Read {
     let mss_clamp = mss_clamp(section, protocol);
     let ReadGuard { guard, sizes: prefixes } = guard::guard(section, address.as_ref(), directory);
     let health = health::health(section, protocol, ports.as_ref());
+    let health_span = section.span_of("health");
+    let peak = amount::amount(section, "peak", "service.peak");
+    let max_share = max_share(section);
     let backends = backend::backends(section);
     let quic = quic::quic(section, protocol, &backends);
     let wanted = Wanted {
@@ -104,12 +114,15 @@ fn service(section: &Section<'_>, directory: &Path) -> Read {
             quic,
             mss_clamp,
             guard,
+            peak: peak.as_ref().map_or(Amount::default(), |peak| peak.value),
+            max_share,
             health,
             backends: backends.iter().map(|backend| backend.model(port)).collect(),
         })
     };
     let model = model();
-    Read { model, name, protocol, address, ports, table_size, prefixes, backends, span: section.span.clone() }
+    let span = section.span.clone();
+    Read { model, name, protocol, address, ports, table_size, prefixes, peak, health_span, backends, span }
 }
 
 fn prime(section: &Section<'_>, size: &Placed<u32>) -> Option<TableSize> {
@@ -120,6 +133,14 @@ fn prime(section: &Section<'_>, size: &Placed<u32>) -> Option<TableSize> {
         section.wrong(size.span.clone(), message, format!("write {near}"));
     }
     prime
+}
+
+fn max_share(section: &Section<'_>) -> Fraction {
+    let Some(share) = section.fraction("max_share") else { return Fraction::HALF };
+    Fraction::new(share.value).filter(|fraction| fraction.get() > 0.0).unwrap_or_else(|| {
+        section.wrong(share.span, "`service.max_share` is out of range", "write 0.001 to 1.0");
+        Fraction::HALF
+    })
 }
 
 fn mss_clamp(section: &Section<'_>, protocol: Option<Protocol>) -> Option<u16> {

@@ -1,0 +1,317 @@
+//! A config file's content brought into force: read, linted, compared, applied whole, written to the config's place, and
+//! recorded. There is one way in, whoever asks.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::{Instant, SystemTime};
+
+use super::change::listed;
+use super::running::Running;
+use crate::control::api::{Generation, Reloaded};
+use crate::controller::handle::Refusal;
+use crate::history::{Entry, Outcome, Record, digest};
+use crate::host;
+use crate::model::{Config, Service, ServiceName};
+use crate::spec::{self, Diagnostic, Diagnostics, Loaded, Severity};
+use crate::state::replace_file;
+
+/// Who asks for a change, and why.
+#[derive(Debug, Clone, Default)]
+pub struct Asked {
+    /// Nobody where a signal or the file watcher does.
+    pub uid: Option<u32>,
+    /// As it is recorded.
+    pub command: String,
+    pub reason: Option<String>,
+    /// Warnings that are taken, by identifier.
+    pub accept: Vec<String>,
+}
+
+impl Asked {
+    /// Whoever accepts findings says which, and why.
+    pub(super) fn check(&self) -> Result<(), Refusal> {
+        if let Some(id) = self.accept.iter().find(|id| spec::explained(id).is_none()) {
+            return Err(Refusal::Invalid(format!("there is no finding {id}; `--accept` takes an identifier")));
+        }
+        if !self.accept.is_empty() && self.reason.as_deref().is_none_or(|reason| reason.trim().is_empty()) {
+            return Err(Refusal::Invalid("say why this is accepted: `--reason \"…\"`".to_owned()));
+        }
+        Ok(())
+    }
+
+    pub(super) fn accepts(&self, id: &str) -> bool {
+        self.accept.iter().any(|accepted| accepted.eq_ignore_ascii_case(id))
+    }
+}
+
+/// What is to be in force.
+#[derive(Debug, Clone)]
+pub struct Proposal {
+    pub text: String,
+    /// What findings call the file.
+    pub file: String,
+    /// Warnings that this brings in must be accepted or silenced.
+    pub strict: bool,
+    /// Nothing is changed; the answer is what would be.
+    pub dry_run: bool,
+    /// The plan that this must be.
+    pub plan: Option<String>,
+    pub asked: Asked,
+}
+
+/// An unsilenced warning: what and about whom.
+pub(super) type Warned = (String, Option<String>);
+
+impl Running {
+    /// Reads the file and applies it whole, or refuses it whole.
+    pub(super) fn reload(&mut self, uid: Option<u32>, command: &str) -> Result<Reloaded, Refusal> {
+        let file = self.path.display().to_string();
+        let text = spec::text(&self.path).map_err(|problems| Refusal::Invalid(problems.to_string()));
+        let asked = Asked { uid, command: command.to_owned(), ..Asked::default() };
+        let proposal = text.map(|text| Proposal { text, file, strict: false, dry_run: false, plan: None, asked });
+        let outcome = proposal.and_then(|proposal| self.try_apply(&proposal));
+        self.note_outcome(&outcome);
+        outcome
+    }
+
+    pub(super) fn apply(&mut self, proposal: &Proposal) -> Result<Reloaded, Refusal> {
+        let outcome = self.try_apply(proposal);
+        if !proposal.dry_run {
+            self.note_outcome(&outcome);
+        }
+        outcome
+    }
+
+    /// A generation of the history, with the content of its config file.
+    pub(super) fn stored(&self, number: u64) -> Result<Generation, Refusal> {
+        let record = self.recorded(number)?;
+        let text = self.history.content(record).map_err(|error| Refusal::Failed(format!("{error:#}")))?;
+        Ok(Generation { record: record.clone(), text })
+    }
+
+    fn recorded(&self, number: u64) -> Result<&Record, Refusal> {
+        self.history.find(number).ok_or_else(|| {
+            let known: Vec<String> = self.history.records().iter().rev().map(|r| r.generation.to_string()).collect();
+            let known = listed(&known.iter().map(String::as_str).collect::<Vec<_>>());
+            Refusal::NotFound(format!("there is no generation {number} in the history; there are: {known}"))
+        })
+    }
+
+    fn note_outcome(&mut self, outcome: &Result<Reloaded, Refusal>) {
+        let result = match outcome {
+            Ok(_) => "ok",
+            Err(Refusal::Failed(_)) => "failed",
+            Err(_) => "refused",
+        };
+        *self.applies.entry(result).or_default() += 1;
+        self.refused = outcome.as_ref().err().map(ToString::to_string);
+        if outcome.is_ok() {
+            self.applied_at = SystemTime::now();
+        }
+    }
+
+    /// Brings back a generation of the history: the one named, or the last that differs from what is in force. What was in
+    /// force before needs no acceptance.
+    pub(super) fn rollback(&mut self, generation: Option<u64>, mut asked: Asked) -> Result<Reloaded, Refusal> {
+        let in_force = (digest(self.text.as_bytes()), self.overrides.clone());
+        let differs = |record: &&Record| (&record.content, &record.overrides) != (&in_force.0, &in_force.1);
+        let record = match generation {
+            Some(number) => self.recorded(number)?,
+            None => self.history.records().iter().rev().find(differs).ok_or_else(|| {
+                Refusal::NotFound("the history has nothing that differs from what is in force".to_owned())
+            })?,
+        };
+        let text = self.history.content(record).map_err(|error| Refusal::Failed(format!("{error:#}")))?;
+        let (number, overrides) = (record.generation, record.overrides.clone());
+        asked.command = format!("rollback to generation {number}");
+        let before = std::mem::replace(&mut self.overrides, overrides);
+        let file = format!("generation {number}");
+        let proposal = Proposal { text, file, strict: false, dry_run: false, plan: None, asked };
+        let outcome = self.apply(&proposal);
+        if outcome.is_err() {
+            self.overrides = before;
+        }
+        outcome
+    }
+
+    fn try_apply(&mut self, proposal: &Proposal) -> Result<Reloaded, Refusal> {
+        let start = Instant::now();
+        let directory = self.path.parent().unwrap_or(Path::new("")).to_owned();
+        let invalid = |problems: Diagnostics| Refusal::Invalid(problems.to_string());
+        let loaded = spec::read(&proposal.file, proposal.text.clone(), &directory).map_err(invalid)?;
+        let found = loaded.findings(&host::facts());
+        let warnings = self.accepted(&found, proposal)?;
+        self.refuse_fixed(&loaded.config)?;
+        if let Some(plan) = &proposal.plan {
+            let now = self.plan_id(&proposal.text);
+            if *plan != now {
+                return Err(Refusal::Invalid(format!(
+                    "plan {plan} is stale: something has changed since; look at `balancer plan` again (it would be {now})"
+                )));
+            }
+        }
+        let (added, removed, changed) = differences(&self.config, &loaded.config);
+        if proposal.dry_run {
+            let (generation, seconds) = (self.generation, start.elapsed().as_secs_f64());
+            let overrides_ended = Vec::new();
+            return Ok(Reloaded {
+                generation,
+                added,
+                removed,
+                changed,
+                overrides_ended,
+                warnings,
+                dry_run: true,
+                seconds,
+            });
+        }
+        let Loaded { config, .. } = loaded;
+        let before = std::mem::replace(&mut self.config, config);
+        if let Err(error) = self.attach_interfaces() {
+            self.config = before;
+            self.detach_unwanted();
+            return Err(Refusal::Invalid(error));
+        }
+        let (overrides, checked) = (self.overrides.clone(), self.checked.clone());
+        let overrides_ended = self.end_overrides();
+        self.forget_strangers();
+        let brought = self
+            .state
+            .save_overrides(&self.overrides)
+            .and_then(|()| self.reconcile(self.all_services()))
+            .and_then(|_| self.keep_file(&proposal.text));
+        if let Err(error) = brought {
+            (self.config, self.overrides, self.checked) = (before, overrides, checked);
+            if let Err(error) = self.state.save_overrides(&self.overrides) {
+                log::error!("{error:#}");
+            }
+            self.repair();
+            return Err(Refusal::Failed(format!("this was not applied, what ran before runs on: {error:#}")));
+        }
+        self.detach_unwanted();
+        self.text.clone_from(&proposal.text);
+        self.warned = warned(&found);
+        self.record_if_new(proposal.asked.clone());
+        let seconds = start.elapsed().as_secs_f64();
+        let generation = self.generation;
+        Ok(Reloaded { generation, added, removed, changed, overrides_ended, warnings, dry_run: false, seconds })
+    }
+
+    /// The warnings that stay, where nothing stops the change.
+    fn accepted(&self, found: &Diagnostics, proposal: &Proposal) -> Result<Vec<String>, Refusal> {
+        let asked = &proposal.asked;
+        asked.check()?;
+        let counting: Vec<&Diagnostic> = found.findings.iter().filter(|finding| finding.counts()).collect();
+        let errors = found.count(Severity::Error);
+        if errors > 0 {
+            return Err(Refusal::Invalid(found.to_string()));
+        }
+        let taken = |finding: &&&Diagnostic| {
+            let known = self.warned.contains(&(finding.id.to_owned(), finding.subject.clone()));
+            known || asked.accepts(finding.id)
+        };
+        let new: Vec<&&Diagnostic> = counting.iter().filter(|finding| !taken(finding)).collect();
+        if proposal.strict && !new.is_empty() {
+            let said: String = new.iter().map(ToString::to_string).collect();
+            let ids: BTreeSet<&str> = new.iter().map(|finding| finding.id).collect();
+            let ids: Vec<String> = ids.iter().map(|id| format!("--accept {id}")).collect();
+            return Err(Refusal::Invalid(format!(
+                "{said}this change brings in warnings, so nothing was applied; put right what they say, silence them in \
+                 the file, or accept them: {} --reason \"…\"",
+                ids.join(" ")
+            )));
+        }
+        for finding in &new {
+            log::warn!("{}", said(finding));
+        }
+        Ok(counting.iter().map(|finding| said(finding)).collect())
+    }
+
+    /// The config's file holds what is in force, so that a restart finds it.
+    fn keep_file(&self, text: &str) -> anyhow::Result<()> {
+        match std::fs::read_to_string(&self.path) {
+            Ok(there) if there == text => Ok(()),
+            _ => replace_file(&self.path, text),
+        }
+    }
+
+    /// Adds what is in force to the history. Where that fails the change stays, and the log says so.
+    pub(super) fn record(&mut self, asked: Asked) {
+        let entry = Entry {
+            generation: self.generation,
+            uid: asked.uid,
+            command: asked.command,
+            reason: asked.reason,
+            accepted: asked.accept,
+            text: &self.text,
+            overrides: self.overrides.clone(),
+            result: Outcome::Applied,
+        };
+        if let Err(error) = self.history.add(entry, self.config.node.history) {
+            log::error!("generation {} is in force, but not in the history: {error:#}", self.generation);
+        }
+    }
+
+    /// The same where it is another than the last.
+    pub(super) fn record_if_new(&mut self, asked: Asked) {
+        let content = digest(self.text.as_bytes());
+        let same = |record: &Record| record.content == content && record.overrides == self.overrides;
+        if !self.history.last().is_some_and(same) {
+            self.record(asked);
+        }
+    }
+
+    /// Stands for what is in force and what would be: another text, or anything changed meanwhile, is another id.
+    pub(super) fn plan_id(&self, text: &str) -> String {
+        let overrides = serde_json::to_string(&self.overrides).unwrap_or_default();
+        let last = self.history.last().map_or("", |record| record.hash.as_str());
+        digest(format!("{}\n{overrides}\n{last}\n{}", digest(self.text.as_bytes()), digest(text.as_bytes())).as_bytes())
+            [..16]
+            .to_owned()
+    }
+
+    /// Settings that are read once, at the start.
+    fn refuse_fixed(&self, new: &Config) -> Result<(), Refusal> {
+        let (now, new_node) = (&self.config.node, &new.node);
+        let fixed = [
+            ("node.state_dir", now.state_dir == new_node.state_dir),
+            ("node.pin_dir", now.pin_dir == new_node.pin_dir),
+            ("node.control_socket", now.control_socket == new_node.control_socket),
+            ("node.http_listen", now.http_listen == new_node.http_listen),
+            ("node.datapath_log", now.datapath_log == new_node.datapath_log),
+            ("node.watch_config", now.watch_config == new_node.watch_config),
+            ("limits", self.config.limits == new.limits),
+        ];
+        let changed: Vec<&str> = fixed.iter().filter(|(_, same)| !same).map(|(name, _)| *name).collect();
+        if changed.is_empty() {
+            return Ok(());
+        }
+        Err(Refusal::Invalid(format!(
+            "{} can't change while the controller runs; restart it (forwarding goes on meanwhile)",
+            listed(&changed)
+        )))
+    }
+}
+
+/// The unsilenced warnings of a config.
+pub(super) fn warned(found: &Diagnostics) -> BTreeSet<Warned> {
+    let counting = found.findings.iter().filter(|finding| finding.counts());
+    counting.map(|finding| (finding.id.to_owned(), finding.subject.clone())).collect()
+}
+
+/// A finding on one line.
+pub(super) fn said(finding: &Diagnostic) -> String {
+    format!("{}:{}: {} [{}]", finding.file, finding.line, finding.message, finding.id)
+}
+
+fn differences(before: &Config, after: &Config) -> (Vec<ServiceName>, Vec<ServiceName>, Vec<ServiceName>) {
+    let by_name = |config: &Config| -> BTreeMap<ServiceName, Service> {
+        config.services.iter().map(|service| (service.name.clone(), service.clone())).collect()
+    };
+    let (before, after) = (by_name(before), by_name(after));
+    let added = after.keys().filter(|name| !before.contains_key(*name)).cloned().collect();
+    let removed = before.keys().filter(|name| !after.contains_key(*name)).cloned().collect();
+    let differs = |(name, service): &(&ServiceName, &Service)| before.get(*name).is_some_and(|old| old != *service);
+    let changed = after.iter().filter(differs).map(|(name, _)| name.clone()).collect();
+    (added, removed, changed)
+}

@@ -1,0 +1,65 @@
+//! What a config would change, with the health and the commands of now.
+
+use std::path::Path;
+
+use super::running::{Running, id};
+use crate::control::api::{Apply, Plan, PlannedWarning};
+use crate::controller::handle::Refusal;
+use crate::host;
+use crate::model::{Backend, Config, Service, Weight};
+use crate::plan::preview::{State, risk, services, worst};
+use crate::spec::{self, Severity};
+
+impl Running {
+    pub(super) fn preview(&self, request: &Apply) -> Result<Plan, Refusal> {
+        let directory = self.path.parent().unwrap_or(Path::new(""));
+        let loaded = spec::read(&request.file, request.text.clone(), directory)
+            .map_err(|problems| Refusal::Invalid(problems.to_string()))?;
+        let found = loaded.findings(&host::facts());
+        if found.count(Severity::Error) > 0 {
+            return Err(Refusal::Invalid(found.to_string()));
+        }
+        let (old, new) = (self.left(&self.config), self.left(&loaded.config));
+        let before = State { services: &self.config.services, weights: &old, seed: self.config.node.seed };
+        let after = State { services: &loaded.config.services, weights: &new, seed: loaded.config.node.seed };
+        let services = services(&before, &after);
+        let (worst_before, worst_after) = (worst(&before), worst(&after));
+        let (risk, why) = risk(&services, worst_before.as_ref(), worst_after.as_ref());
+        let known = &self.warned;
+        let counting = found.findings.iter().filter(|finding| finding.counts());
+        let warnings = counting.map(|finding| PlannedWarning {
+            id: finding.id.to_owned(),
+            message: finding.message.clone(),
+            new: !known.contains(&(finding.id.to_owned(), finding.subject.clone())),
+        });
+        Ok(Plan {
+            id: self.plan_id(&request.text),
+            generation: self.generation,
+            services,
+            worst_before,
+            worst_after,
+            risk,
+            why,
+            warnings: warnings.collect(),
+        })
+    }
+
+    /// What is left of each weight of a config, as far as that is known now; who is new is taken to be up.
+    pub(super) fn left(&self, config: &Config) -> Vec<Vec<u32>> {
+        let of = |service: &Service, backend: &Backend| {
+            let same = |other: &&Backend| other.name == backend.name && other.address == backend.address;
+            let before = self.service(&service.name).and_then(|service| service.backends.iter().find(same));
+            // A command's weight ends where the file's becomes another.
+            let set = self.overrides.get(&id(service, backend)).filter(|set| set.file_weight == backend.weight.get());
+            let weight = set.and_then(|set| set.weight).and_then(Weight::new).unwrap_or(backend.weight);
+            let takes = |old: &Backend| {
+                let effective = self.effective(service, old);
+                !effective.weight.is_zero() || self.weight(service, old).is_zero()
+            };
+            let drained = self.overrides.get(&id(service, backend)).is_some_and(|set| set.drained);
+            if drained || !before.is_none_or(takes) { 0 } else { weight.get() }
+        };
+        let weights = |service: &Service| service.backends.iter().map(|backend| of(service, backend)).collect();
+        config.services.iter().map(weights).collect()
+    }
+}

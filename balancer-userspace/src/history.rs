@@ -1,0 +1,240 @@
+//! Generations: what was brought into force, by whom, when, from what and why. Each record holds the hash of the one
+//! before it, so that a changed record shows.
+
+use std::collections::BTreeSet;
+use std::time::SystemTime;
+
+use anyhow::{Result, ensure};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::state::{Overrides, StateDir};
+
+/// One generation that somebody asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    pub generation: u64,
+    /// RFC 3339, UTC.
+    pub at: String,
+    /// Who asked; nobody where a signal, the file watcher or a start did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
+    /// What was asked for, such as `apply /etc/balancer/new.toml` or `weight web/b1 300`.
+    pub command: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Warnings that were accepted, by identifier.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub accepted: Vec<String>,
+    /// SHA-256 of the config file's content, in hexadecimal.
+    pub content: String,
+    /// Weights and drains set by command that are in force with it.
+    #[serde(default)]
+    pub overrides: Overrides,
+    pub result: Outcome,
+    /// Hash of the record before.
+    pub previous: String,
+    /// SHA-256 of this record without this field, in hexadecimal.
+    pub hash: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    Applied,
+    /// It was in force for a while and was taken back.
+    RolledBack,
+}
+
+impl Outcome {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::RolledBack => "rolled back",
+        }
+    }
+}
+
+impl Record {
+    fn sealed(mut self) -> Self {
+        self.hash = self.digest();
+        self
+    }
+
+    fn digest(&self) -> String {
+        let record = Self { hash: String::new(), ..self.clone() };
+        // A record is numbers, texts and lists: it can always be written.
+        digest(&serde_json::to_vec(&record).unwrap_or_default())
+    }
+}
+
+/// SHA-256 in hexadecimal.
+pub fn digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What a new record says beside what follows from the ones before.
+#[derive(Debug, Clone)]
+pub struct Entry<'a> {
+    pub generation: u64,
+    pub uid: Option<u32>,
+    pub command: String,
+    pub reason: Option<String>,
+    pub accepted: Vec<String>,
+    pub text: &'a str,
+    pub overrides: Overrides,
+    pub result: Outcome,
+}
+
+/// The records of a state directory.
+#[derive(Debug)]
+pub struct History {
+    state: StateDir,
+    records: Vec<Record>,
+}
+
+impl History {
+    /// # Errors
+    /// Where the file is damaged.
+    pub fn open(state: &StateDir) -> Result<Self> {
+        Ok(Self { state: state.clone(), records: state.generations()? })
+    }
+
+    /// Oldest first.
+    pub fn records(&self) -> &[Record] {
+        &self.records
+    }
+
+    pub fn last(&self) -> Option<&Record> {
+        self.records.last()
+    }
+
+    pub fn find(&self, generation: u64) -> Option<&Record> {
+        self.records.iter().rev().find(|record| record.generation == generation)
+    }
+
+    /// The content of the config file of a record.
+    ///
+    /// # Errors
+    /// Where it is gone or was changed.
+    pub fn content(&self, record: &Record) -> Result<String> {
+        let text = self.state.content(&record.content)?;
+        ensure!(
+            digest(text.as_bytes()) == record.content,
+            "the stored config of generation {} was changed after it was stored",
+            record.generation
+        );
+        Ok(text)
+    }
+
+    /// Adds a record, and forgets the oldest above `most`. The content is on disk before the record that names it.
+    ///
+    /// # Errors
+    /// Where it can't be written; nothing is added then.
+    pub fn add(&mut self, entry: Entry<'_>, most: u32) -> Result<()> {
+        let content = digest(entry.text.as_bytes());
+        self.state.save_content(&content, entry.text)?;
+        let record = Record {
+            generation: entry.generation,
+            at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+            uid: entry.uid,
+            command: entry.command,
+            reason: entry.reason,
+            accepted: entry.accepted,
+            content,
+            overrides: entry.overrides,
+            result: entry.result,
+            previous: self.last().map_or_else(String::new, |record| record.hash.clone()),
+            hash: String::new(),
+        };
+        let mut records = self.records.clone();
+        records.push(record.sealed());
+        let surplus = records.len().saturating_sub(most.max(1) as usize);
+        records.drain(..surplus);
+        self.state.save_generations(&records)?;
+        self.records = records;
+        self.state.keep_contents(&self.records.iter().map(|record| record.content.as_str()).collect::<BTreeSet<_>>());
+        Ok(())
+    }
+
+    /// Looks at every record and every stored content.
+    ///
+    /// # Errors
+    /// The first that was changed.
+    pub fn verify(&self) -> Result<usize> {
+        let mut previous: Option<&Record> = None;
+        for record in &self.records {
+            let number = record.generation;
+            ensure!(record.hash == record.digest(), "the record of generation {number} was changed");
+            if let Some(before) = previous {
+                ensure!(
+                    record.previous == before.hash,
+                    "generation {number} does not follow generation {}: a record was removed or exchanged",
+                    before.generation
+                );
+            }
+            self.content(record)?;
+            previous = Some(record);
+        }
+        Ok(self.records.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(generation: u64, text: &str) -> Entry<'_> {
+        Entry {
+            generation,
+            uid: Some(0),
+            command: "apply new.toml".to_owned(),
+            reason: None,
+            accepted: Vec::new(),
+            text,
+            overrides: Overrides::new(),
+            result: Outcome::Applied,
+        }
+    }
+
+    #[test]
+    fn records_are_kept_bounded_and_found_by_number() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = StateDir::create(directory.path()).unwrap();
+        let mut history = History::open(&state).unwrap();
+        for generation in 1..=5 {
+            history.add(entry(generation, &format!("# {generation}")), 3).unwrap();
+        }
+        let history = History::open(&state).unwrap();
+        let numbers: Vec<u64> = history.records().iter().map(|record| record.generation).collect();
+        assert_eq!(numbers, [3, 4, 5]);
+        assert_eq!(history.content(history.find(4).unwrap()).unwrap(), "# 4");
+        assert!(history.find(2).is_none());
+        assert_eq!(history.verify().unwrap(), 3);
+        assert_eq!(std::fs::read_dir(directory.path().join("generations")).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn whatever_is_changed_shows() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = StateDir::create(directory.path()).unwrap();
+        let mut history = History::open(&state).unwrap();
+        for generation in 1..=3 {
+            history.add(entry(generation, &format!("# {generation}")), 10).unwrap();
+        }
+        let intact = history.records().to_vec();
+        let said = |records: &[Record]| {
+            state.save_generations(records).unwrap();
+            History::open(&state).unwrap().verify().map_err(|error| error.to_string())
+        };
+        let mut changed = intact.clone();
+        changed[1].uid = Some(1000);
+        assert!(said(&changed).unwrap_err().contains("the record of generation 2 was changed"));
+        let without = [intact[0].clone(), intact[2].clone()];
+        assert!(said(&without).unwrap_err().contains("generation 3 does not follow generation 1"));
+        assert_eq!(said(&intact), Ok(3));
+        let stored = directory.path().join(format!("generations/{}.toml", intact[2].content));
+        std::fs::write(stored, "# other").unwrap();
+        assert!(said(&intact).unwrap_err().contains("stored config of generation 3 was changed"));
+    }
+}

@@ -1,0 +1,58 @@
+//! Every finding: a config that has it, with what is said about it (`lint/ID.txt`), and one that almost has it.
+//!
+//! `UPDATE_GOLDEN=1 cargo test -p balancer-userspace --test lint` writes what is said; read the difference.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use balancer::spec::lint::Host;
+use balancer::spec::{self, CATALOGUE, Diagnostics};
+
+fn place(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lint").join(name)
+}
+
+/// Of a host with an Ethernet and an address of its own.
+fn findings(name: &str) -> Diagnostics {
+    let host = Host { addresses: vec![[192, 0, 2, 7].into()], mtus: HashMap::from([("eth0".to_owned(), 1500)]) };
+    let text = fs::read_to_string(place(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+    // The name alone, so that what is said does not depend on where this is.
+    match spec::read(name, text, Path::new("")) {
+        Ok(loaded) => loaded.findings(&host),
+        Err(problems) => problems,
+    }
+}
+
+#[test]
+fn every_finding_is_found_and_said_as_it_was() {
+    for entry in &CATALOGUE {
+        let found = findings(&format!("{}.toml", entry.id));
+        let said: String = found.findings.iter().map(ToString::to_string).collect();
+        let own: Vec<_> = found.findings.iter().filter(|finding| finding.id == entry.id).collect();
+        assert!(!own.is_empty(), "{} is not found, but\n{said}", entry.id);
+        assert!(own.iter().all(|finding| finding.severity == entry.severity && finding.silenced.is_none()));
+        let golden = place(&format!("{}.txt", entry.id));
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            fs::write(&golden, &said).unwrap();
+        }
+        assert_eq!(said, fs::read_to_string(&golden).unwrap_or_default(), "{}", entry.id);
+    }
+}
+
+#[test]
+fn what_almost_has_a_finding_has_it_not() {
+    for entry in &CATALOGUE {
+        let found = findings(&format!("{}.almost.toml", entry.id));
+        let own = found.findings.iter().find(|finding| finding.id == entry.id);
+        assert!(own.is_none(), "{}", own.map(ToString::to_string).unwrap_or_default());
+    }
+}
+
+#[test]
+fn a_silence_hides_what_it_names_and_says_why() {
+    let found = findings("BAL028.almost.toml");
+    let uneven = found.findings.iter().find(|finding| finding.id == "BAL016").unwrap();
+    assert_eq!(uneven.silenced.as_deref(), Some("b1 is the older machine"));
+    assert!(!uneven.counts());
+}
