@@ -7,6 +7,7 @@ use std::time::{Instant, SystemTime};
 
 use super::change::listed;
 use super::running::Running;
+use super::verify::Trial;
 use crate::control::api::{Generation, Reloaded};
 use crate::controller::handle::Refusal;
 use crate::history::{Entry, Outcome, Record, digest};
@@ -175,6 +176,7 @@ impl Running {
         let (overrides, checked) = (self.overrides.clone(), self.checked.clone());
         let overrides_ended = self.end_overrides();
         self.forget_strangers();
+        self.trial = Some(Trial::FILE);
         let brought = self
             .state
             .save_overrides(&self.overrides)
@@ -185,6 +187,7 @@ impl Running {
             if let Err(error) = self.state.save_overrides(&self.overrides) {
                 log::error!("{error:#}");
             }
+            self.trial = None;
             self.repair();
             return Err(Refusal::Failed(format!("this was not applied, what ran before runs on: {error:#}")));
         }

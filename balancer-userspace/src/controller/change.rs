@@ -13,6 +13,7 @@ use crate::state::Override;
 
 use super::apply::Asked;
 use super::running::{Running, id};
+use super::verify::Trial;
 
 impl Running {
     pub(super) fn set_weight(
@@ -84,6 +85,7 @@ impl Running {
                 new.join(", ")
             )));
         }
+        self.trial = Some(Trial::COMMAND);
         let outcome = self
             .state
             .save_overrides(&self.overrides)
@@ -93,6 +95,7 @@ impl Running {
             if let Err(error) = self.state.save_overrides(&self.overrides) {
                 log::error!("{error:#}");
             }
+            self.trial = None;
             self.repair();
             return Err(Refusal::Failed(format!("{what} of {id} was not applied, nothing changed: {error:#}")));
         }

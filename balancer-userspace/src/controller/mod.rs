@@ -23,6 +23,7 @@ mod report;
 mod running;
 mod settle;
 mod start;
+mod verify;
 mod watch;
 
 use std::collections::BTreeSet;
@@ -230,6 +231,7 @@ impl Controller {
         let dirty = self.running.forget_paths();
         self.reconcile(dirty);
         self.running.end_capture_if_over();
+        self.running.keep_shadow();
         if let Err(error) = self.running.settle() {
             log::error!("slots could not be settled: {error:#}");
         }

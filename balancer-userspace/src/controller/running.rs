@@ -16,7 +16,8 @@ use super::fragments::Held;
 use super::observer::{Moment, Observer};
 use super::paths::PathMtus;
 use super::settle::Tracked;
-use crate::dataplane::{self, Changes, Counters, DataPlane, Image, NewTable, Opened, TableCounts, TableState};
+use super::verify::Trial;
+use crate::dataplane::{self, Changes, Counters, DataPlane, Image, NewTable, Opened, Shadow, TableCounts, TableState};
 use crate::health::Health;
 use crate::history::History;
 use crate::model::{Backend, BackendId, CheckKind, Config, ForwardMode, Service, ServiceName, Weight};
@@ -70,6 +71,10 @@ pub(super) struct Running {
     /// Tables that the kernel holds, while nothing else is known of them: at the start, and after a write that failed.
     pub(super) unsynced: Option<TableState>,
     pub(super) observer: Observer,
+    /// Loaded when it is first needed.
+    pub(super) shadow: Option<Shadow>,
+    /// Set where the next step is tried before it is made.
+    pub(super) trial: Option<Trial>,
     pub(super) interfaces: BTreeMap<String, Result<dataplane::Attached, String>>,
     pub(super) applies: BTreeMap<&'static str, u64>,
     pub(super) applied_at: SystemTime,
@@ -277,6 +282,7 @@ impl Running {
     /// Brings the kernel to what config, commands, health and next hops ask for, for the services named (and those that
     /// went). Answers which tables changed. Where a write fails, the kernel is read back before the next one.
     pub(super) fn reconcile(&mut self, mut dirty: BTreeSet<ServiceName>) -> Result<Vec<ServiceName>> {
+        let trial = self.trial.take();
         let unsynced = self.unsynced.take();
         let resync = unsynced.is_some();
         if resync {
@@ -312,6 +318,13 @@ impl Running {
         changes.publish = publish;
         if changes.is_empty() && !resync {
             return Ok(Vec::new());
+        }
+        if let Some(trial) = trial
+            && let Err(error) = self.rehearse(trial, &plans, &changes.publish)
+        {
+            let (image, tables) = self.plane.read_back()?;
+            (self.image, self.unsynced) = (image, Some(tables));
+            return Err(error);
         }
         // What an earlier controller left may be just right.
         self.generation += u64::from(!changes.is_empty());

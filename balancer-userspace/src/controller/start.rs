@@ -171,6 +171,8 @@ fn adopt(path: &Path, config: Config, state: StateDir, mut plane: DataPlane) -> 
         image,
         unsynced: Some(tables),
         observer: super::observer::Observer::default(),
+        shadow: None,
+        trial: None,
         interfaces: BTreeMap::new(),
         applies: BTreeMap::from([("ok", 0), ("refused", 0), ("failed", 0)]),
         applied_at: SystemTime::now(),

@@ -14,6 +14,7 @@ use crate::control::api::Detached;
 pub fn detach(pin_dir: &Path) -> Result<Detached> {
     let mut removed = Vec::new();
     if let Some(pins) = Pins::existing(pin_dir) {
+        let _ = detach(&pins.shadow());
         for (interface, mode) in pins.linked_interfaces() {
             let _ = syscall::detach_link(&pins.link(&interface, &mode));
             removed.push(format!("XDP program on {interface} ({mode})"));

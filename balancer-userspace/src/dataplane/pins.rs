@@ -54,6 +54,11 @@ impl Pins {
         self.maps().join(name)
     }
 
+    /// Pins of the program's shadow, while it is being loaded.
+    pub fn shadow(&self) -> PathBuf {
+        self.root.join("shadow")
+    }
+
     pub fn tables(&self) -> PathBuf {
         self.root.join("tables")
     }

@@ -49,6 +49,17 @@ impl NewTable {
         mapped.write(0, &words);
         Ok(Self { map, counts: TableCounts::of(slots) })
     }
+
+    /// What stands in it.
+    pub(super) fn slots(&self) -> Result<Vec<Slot>> {
+        read_slots(&self.map, self.counts.slots)
+    }
+
+    /// Other slots, as many; the counts stay what they were.
+    pub(super) fn overwrite(&self, slots: &[Slot]) -> Result<()> {
+        let placed: Vec<(u32, Slot)> = (0..).zip(slots.iter().copied()).collect();
+        write_slots(&self.map, &placed)
+    }
 }
 
 /// A map that can stand in a map of tables.

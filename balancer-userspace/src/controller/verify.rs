@@ -1,0 +1,193 @@
+//! A change of tables is tried before it is made: in a shadow of the program and its maps, a packet for each slot must go to
+//! the very backend that was planned.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, ensure};
+use balancer_common::checksum;
+use balancer_common::hash;
+use balancer_common::headers::Be16;
+use balancer_common::layout::ServiceEntry;
+use balancer_common::slot::{BackendIndex, NO_BACKEND};
+
+use super::running::Running;
+use crate::dataplane::{Image, NewTable};
+use crate::model::{Protocol, Service, ServiceName};
+use crate::plan::ServicePlan;
+
+/// How many packets a change may cost: of a config file, about a second; of a command, a hundredth of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Trial {
+    pub(super) packets: usize,
+}
+
+impl Trial {
+    /// All slots of a few services, a part of each of many.
+    pub(super) const FILE: Self = Self { packets: 400_000 };
+    pub(super) const COMMAND: Self = Self { packets: 4_096 };
+}
+
+impl Running {
+    /// Has the shadow there before somebody waits for it.
+    pub(super) fn keep_shadow(&mut self) {
+        if self.shadow.is_none() {
+            match self.plane.shadow() {
+                Ok(shadow) => self.shadow = Some(shadow),
+                Err(error) => log::warn!("changes can't be tried before they are made: {error:#}"),
+            }
+        }
+    }
+
+    /// Tries the tables that are to be published.
+    ///
+    /// # Errors
+    /// The first service whose packets would not go where they should; nothing was changed.
+    pub(super) fn rehearse(
+        &mut self,
+        trial: Trial,
+        plans: &[(ServiceName, ServicePlan)],
+        tables: &[(u32, NewTable)],
+    ) -> Result<()> {
+        let tried: Vec<&(ServiceName, ServicePlan)> =
+            plans.iter().filter(|(_, plan)| tables.iter().any(|(place, _)| *place == plan.entry.table)).collect();
+        if tried.is_empty() {
+            return Ok(());
+        }
+        let mut image = Image::default();
+        for (_, plan) in &tried {
+            plan.add_lookups(&mut image);
+            plan.add_backends(&mut image);
+        }
+        image.sort_ranges();
+        let highest = tried.iter().flat_map(|(_, plan)| &plan.backends).map(|(index, _)| *index).max().unwrap_or(0);
+        let mut shadow = match self.shadow.take() {
+            Some(shadow) => shadow,
+            None => self.plane.shadow()?,
+        };
+        shadow.prepare(image, tables)?;
+        let each = (trial.packets / tried.len()).max(256);
+        let outcome = tried.iter().try_for_each(|(name, plan)| {
+            let Some(service) = self.config.services.iter().find(|service| service.name == *name) else { return Ok(()) };
+            let before = shadow.packets(highest)?;
+            let mut wanted: BTreeMap<BackendIndex, u64> = BTreeMap::new();
+            let t1=std::time::Instant::now();
+            let owners = plan.owners();
+            for flow in flows(service, &plan.entry, each) {
+                let owner = owners[flow.slot as usize];
+                let answer = shadow.send(&flow.frame)?;
+                let goes = matches!(answer, XDP_TX | XDP_REDIRECT);
+                ensure!(
+                    goes == (owner != NO_BACKEND),
+                    "tried before the change, a packet of slot {} of {name} {}",
+                    flow.slot,
+                    if goes { "was sent to a backend, but none takes flows" } else { "was not sent to a backend" }
+                );
+                *wanted.entry(owner).or_default() += u64::from(goes);
+            }
+            let after = shadow.packets(highest)?;
+            for weighted in &plan.weighted {
+                let at = usize::from(weighted.index);
+                let (got, should) = (after[at] - before[at], wanted.get(&weighted.index).copied().unwrap_or(0));
+                ensure!(
+                    got == should,
+                    "tried before the change, {name}/{} got {got} packets instead of {should}: the table is not what was planned",
+                    weighted.name
+                );
+            }
+            Ok(())
+        });
+        self.shadow = Some(shadow);
+        outcome
+    }
+}
+
+/// XDP's answers (linux/bpf.h).
+const XDP_TX: u32 = 3;
+const XDP_REDIRECT: u32 = 4;
+
+/// The first packet of a flow, and the slot that it is of.
+struct Trying {
+    slot: u32,
+    frame: Vec<u8>,
+}
+
+/// Flows of as many different slots as there are, `most` at most.
+fn flows(service: &Service, entry: &ServiceEntry, most: usize) -> Vec<Trying> {
+    let size = entry.table_size;
+    let most = most.min(size as usize);
+    let mut seen = vec![false; size as usize];
+    let mut flows = Vec::with_capacity(most);
+    // After so many flows hardly a slot is left; what is left is no reason to search on.
+    for number in 0..size.saturating_mul(24) {
+        if flows.len() == most {
+            break;
+        }
+        let flow = Flow { source: number, port: 1024 + (number % 60_000) as u16 };
+        let slot = hash::slot(flow.hash(service, entry), size);
+        if !std::mem::replace(&mut seen[slot as usize], true) {
+            flows.push(Trying { slot, frame: flow.frame(service) });
+        }
+    }
+    flows
+}
+
+/// A client of 11.0.0.0/8 or 2001:db8:b::/96.
+struct Flow {
+    source: u32,
+    port: u16,
+}
+
+impl Flow {
+    fn address(&self, v4: bool) -> Vec<u8> {
+        let host = (self.source & 0x00ff_ffff).to_be_bytes();
+        if v4 {
+            return vec![11, host[1], host[2], host[3]];
+        }
+        let mut address = vec![0x20, 0x01, 0x0d, 0xb8, 0, 0x0b];
+        address.resize(12, 0);
+        address.extend(host);
+        address
+    }
+
+    fn hash(&self, service: &Service, entry: &ServiceEntry) -> u64 {
+        let v4 = service.address.is_ipv4();
+        let mut words = [0; 4];
+        for (word, bytes) in words.iter_mut().zip(self.address(v4).chunks_exact(4)) {
+            *word = u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        }
+        let ports = balancer_common::parse::ports(Be16::new(self.port), Be16::new(service.port));
+        hash::of_flow(&entry.keys, !v4, &words, ports & entry.port_mask)
+    }
+
+    /// What begins the flow: a SYN, a datagram, an INIT.
+    fn frame(&self, service: &Service) -> Vec<u8> {
+        let mut transport = [self.port.to_be_bytes(), service.port.to_be_bytes()].concat();
+        match service.protocol {
+            Protocol::Tcp => transport.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, 0x02, 0xff, 0xff, 0, 0, 0, 0]),
+            Protocol::Udp => transport.extend([0, 8, 0, 0]),
+            Protocol::Sctp => transport.extend([0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 4]),
+        }
+        let v4 = service.address.is_ipv4();
+        let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
+        let (length, protocol) = (transport.len() as u16, service.protocol.number());
+        let source = self.address(v4);
+        match service.address {
+            std::net::IpAddr::V4(to) => {
+                let total = (length + 20).to_be_bytes();
+                let mut ip = vec![0x45, 0, total[0], total[1], 0, 0, 0x40, 0, 64, protocol, 0, 0];
+                ip.extend(source.iter().chain(&to.octets()));
+                let sum: u64 = ip.chunks_exact(2).map(|pair| u64::from(u16::from_ne_bytes([pair[0], pair[1]]))).sum();
+                ip[10..12].copy_from_slice(&(!checksum::fold(sum)).to_ne_bytes());
+                frame.extend([0x08, 0x00]);
+                frame.extend(ip);
+            }
+            std::net::IpAddr::V6(to) => {
+                let payload = length.to_be_bytes();
+                frame.extend([0x86, 0xdd, 0x60, 0, 0, 0, payload[0], payload[1], protocol, 64]);
+                frame.extend(source.iter().chain(&to.octets()));
+            }
+        }
+        frame.extend(transport);
+        frame
+    }
+}

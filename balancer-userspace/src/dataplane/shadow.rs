@@ -1,0 +1,88 @@
+//! The program once more, over maps of its own: tables are tried there before a packet sees them.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, AsRawFd};
+
+use anyhow::{Context, Result};
+use aya::programs::{TestRun, TestRunOptions};
+use balancer_common::layout::flags;
+use balancer_common::slot::{BackendIndex, Slot};
+
+use super::image::Image;
+use super::load::DataPlane;
+use super::pins::Pins;
+use super::syscall;
+use super::table::NewTable;
+use crate::model::{DatapathLog, Limits};
+
+/// Nothing of it is attached to an interface, and nothing stays pinned.
+pub struct Shadow {
+    plane: DataPlane,
+    image: Image,
+    /// By their places.
+    tables: BTreeMap<u32, NewTable>,
+}
+
+impl DataPlane {
+    /// Loads the shadow.
+    ///
+    /// # Errors
+    /// Where the kernel does not load the program a second time.
+    pub fn shadow(&self) -> Result<Shadow> {
+        let root = self.pins.shadow();
+        // What a controller left that was killed here.
+        let _ = super::detach::detach(&root);
+        let pins = Pins::create(&root)?;
+        // Of what no table needs, the least.
+        let limits = Limits { fragments: 1, acl_prefixes: 1, sources: 1, ..self.limits };
+        let (plane, _) = DataPlane::load(pins, limits, DatapathLog::Off).context("loading the program's shadow")?;
+        Ok(Shadow { plane, image: Image::default(), tables: BTreeMap::new() })
+    }
+}
+
+impl Shadow {
+    /// Has the shadow forward by the services and backends of `image` and by the owners in `tables`, which stand at their
+    /// places. Open slots are closed there: what matters is where new flows go.
+    pub fn prepare(&mut self, mut image: Image, tables: &[(u32, NewTable)]) -> Result<()> {
+        // Who may open flows, what QUIC packets say and which flows there were is not what tables decide.
+        let apart = flags::GUARDED | flags::QUIC | flags::FORMER | flags::TRACK_ALL;
+        image.index.entries.values_mut().chain(image.prefixes.values_mut()).for_each(|entry| entry.flags &= !apart);
+        image.server_ids.clear();
+        for (place, table) in tables {
+            let slots: Vec<Slot> = table.slots()?.iter().map(|slot| Slot::closed(slot.owner())).collect();
+            self.put(*place, &slots)?;
+        }
+        self.plane.apply(self.image.changes_to(&image))?;
+        self.image = image;
+        Ok(())
+    }
+
+    /// Over the table that is there, which no packet reads now, where it is as long.
+    fn put(&mut self, place: u32, slots: &[Slot]) -> Result<()> {
+        if let Some(there) = self.tables.get(&place).filter(|table| table.counts.slots as usize == slots.len()) {
+            return there.overwrite(slots);
+        }
+        let table = NewTable::new(slots)?;
+        let descriptor = table.map.fd().as_fd().as_raw_fd() as u32;
+        syscall::update(self.plane.table_map.fd().as_fd(), &[place], &[descriptor]).context("a table of the shadow")?;
+        self.tables.insert(place, table);
+        Ok(())
+    }
+
+    /// What the program does with a frame: XDP's answer.
+    pub fn send(&mut self, frame: &[u8]) -> Result<u32> {
+        let options = TestRunOptions { data_in: Some(frame), ..TestRunOptions::default() };
+        Ok(self.plane.xdp()?.test_run(options).context("trying a packet in the shadow")?.return_value)
+    }
+
+    /// Packets that were sent to each backend up to this index.
+    pub fn packets(&self, highest: BackendIndex) -> Result<Vec<u64>> {
+        Ok(self.plane.counters(highest)?.iter().map(|counters| counters.packets).collect())
+    }
+}
+
+impl Drop for Shadow {
+    fn drop(&mut self) {
+        let _ = super::detach::detach(self.plane.pins.root());
+    }
+}
