@@ -16,7 +16,7 @@ pub use service::{Former, IndexEntry, PortRange, ServiceCounters, ServiceEntry, 
 pub use track::{Activity, FlowEntry, FlowKey, FragmentEntry, FragmentKey, ServerIdKey};
 
 /// Raised whenever a map's key, value or meaning changes: a controller does not adopt maps of another layout.
-pub const LAYOUT_VERSION: u32 = 2;
+pub const LAYOUT_VERSION: u32 = 3;
 
 /// One for the whole data plane.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -56,7 +56,7 @@ const _: () = {
     assert!(size_of::<IndexEntry>() == 64);
     assert!(size_of::<Former>() == 32);
     assert!(size_of::<PortRange>() == 8);
-    assert!(size_of::<ServiceCounters>() == 64);
+    assert!(size_of::<ServiceCounters>() == 72);
     assert!(size_of::<BackendEntry>() == 64);
     assert!(core::mem::offset_of!(BackendEntry, address) == 16);
     assert!(core::mem::offset_of!(BackendEntry, forward) == 56);

@@ -60,6 +60,9 @@ fn known<T: Tables>(tables: &T, service: &ServiceEntry, packet: &Packet, open: &
         // Ports are used again: a SYN after more than a SYN is another connection.
         let another = packet.role == Role::Opening && flow.is_confirmed();
         if !another && takes_packets(tables, flow.backend()) {
+            if packet.role == Role::Opening {
+                tables.tally(service.number, Event::SynRepeated);
+            }
             if packet.role != Role::Error {
                 flow.touch(packet.role != Role::Opening, open.now);
             }

@@ -121,6 +121,8 @@ pub enum Event {
     SourceLimited = 5,
     IcmpRelayed = 6,
     TooBigAnswered = 7,
+    /// A SYN came again: nobody answered the one before. Seen in open slots, where flows are remembered.
+    SynRepeated = 8,
 }
 
 #[cfg(test)]

@@ -166,3 +166,73 @@ impl<'c> Prediction<'c> {
         several.map(|(name, servers)| (name.to_owned(), servers)).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::maglev;
+    use crate::spec;
+
+    /// A service whose backends have these weights, and a capacity of so many new flows a second each.
+    fn config(services: &[Vec<u32>], peak: u64, capacity: u64) -> Vec<Service> {
+        let mut text = String::from("[[interface]]\nname = \"eth0\"\n");
+        for (number, weights) in services.iter().enumerate() {
+            text += &format!(
+                "[[service]]\nname = \"s{number}\"\nprotocol = \"tcp\"\naddress = \"192.0.2.1\"\nport = {}\n\
+                 forward = \"l2\"\ntable_size = 4099\n[service.peak]\nnew_flows_per_second = {peak}\n",
+                1000 + number
+            );
+            for (at, weight) in weights.iter().enumerate() {
+                text += &format!(
+                    "[[service.backend]]\nname = \"b{at}\"\naddress = \"10.0.0.{}\"\nweight = {weight}\n\
+                     capacity = {{ new_flows_per_second = {capacity} }}\n",
+                    1 + at
+                );
+            }
+        }
+        spec::parse("f.toml", &text).unwrap_or_else(|problems| panic!("{problems}")).services
+    }
+
+    proptest! {
+        /// What is predicted from weights is what the table gives, with everybody there and after each loss.
+        #[test]
+        fn predicted_shares_are_the_tables(weights in prop::collection::vec(0u32..1000, 1..12), lost in 0usize..12) {
+            let services = config(std::slice::from_ref(&weights), 1_000_000, 1);
+            for lost in [None, Some(lost).filter(|lost| *lost < weights.len())] {
+                let weight = |at: usize| if lost == Some(at) { 0 } else { weights[at] };
+                let prediction = Prediction::with(&services, |_, backend| weight(backend));
+                let named: Vec<_> = services[0].backends.iter().enumerate()
+                    .map(|(at, backend)| (backend.name.clone(), crate::model::Weight::new(weight(at)).unwrap()))
+                    .collect();
+                let table = maglev::build(services[0].table_size, 7, &named);
+                if table.is_empty() {
+                    continue;
+                }
+                let slots = maglev::slot_counts(&table, named.len());
+                for (at, slots) in slots.iter().enumerate() {
+                    let exact = prediction.share(0, at) * table.len() as f64;
+                    prop_assert!((exact - f64::from(*slots)).abs() <= 1.0, "{exact} slots predicted, {slots} in the table");
+                }
+                if let Some(lost) = lost {
+                    // The same as seen from the state before the loss.
+                    let before = Prediction::new(&services);
+                    for (server, load) in before.after(&[lost]) {
+                        prop_assert!((load.new_flows - prediction.now(server).new_flows).abs() < 1e-6);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_server_in_two_services_takes_both_and_fails_in_both() {
+        let services = config(&[vec![100, 100], vec![100, 300]], 1000, 2000);
+        let prediction = Prediction::new(&services);
+        assert_eq!(prediction.now(0).new_flows, 750.0);
+        assert_eq!(prediction.now(1).of(prediction.servers[1].capacity), Some(0.625));
+        let worst = prediction.worst_of(&prediction.single_losses());
+        assert_eq!(worst[&0], (1.0, 1));
+    }
+}

@@ -33,6 +33,15 @@ pub struct Override {
 
 pub type Overrides = BTreeMap<BackendId, Override>;
 
+/// A config and what commands had set over it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fallback {
+    pub text: String,
+    pub overrides: Overrides,
+    /// The change that it is the way back from.
+    pub command: String,
+}
+
 /// Who has which place in the kernel's maps.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Allocations {
@@ -116,6 +125,15 @@ impl StateDir {
 
     pub fn save_healths(&self, healths: &Healths) -> Result<()> {
         self.write("health.json", healths, Durable::No)
+    }
+
+    /// What a guarded change that nobody has confirmed is to go back to.
+    pub fn guard(&self) -> Result<Option<Fallback>> {
+        self.read("guard.json", Durable::Yes)
+    }
+
+    pub fn save_guard(&self, fallback: Option<&Fallback>) -> Result<()> {
+        self.write("guard.json", &fallback, Durable::Yes)
     }
 
     /// Generations, oldest first.

@@ -56,3 +56,30 @@ fn a_silence_hides_what_it_names_and_says_why() {
     assert_eq!(uneven.silenced.as_deref(), Some("b1 is the older machine"));
     assert!(!uneven.counts());
 }
+
+/// What two teams would have been told before, not twelve hours after.
+#[test]
+fn the_outages_configs_are_stopped() {
+    let ids = |text: &str| -> Vec<&str> {
+        let loaded = spec::read("outage.toml", text.to_owned(), Path::new("")).unwrap();
+        loaded.findings(&Host::default()).findings.iter().filter(|f| f.counts()).map(|f| f.id).collect()
+    };
+    let service = "[[interface]]\nname = \"eth0\"\n[[service]]\nname = \"web\"\nprotocol = \"tcp\"\n\
+                   address = \"203.0.113.10\"\nport = 443\nforward = \"l2\"\n";
+    let backend = |number: usize, more: &str| {
+        format!("[[service.backend]]\nname = \"web-{number}\"\naddress = \"10.0.0.{number}\"\n{more}\n")
+    };
+    // Weights set unevenly, for no reason that anybody wrote down.
+    let uneven: String =
+        [100, 100, 250, 250].iter().zip(1..).map(|(w, n)| backend(n, &format!("weight = {w}"))).collect();
+    assert_eq!(ids(&format!("{service}{uneven}")), ["BAL016"]);
+    // A setting that sends a database more than it can take.
+    let peak = "[service.peak]\nnew_flows_per_second = 3000\n";
+    let capacity = "capacity = { new_flows_per_second = 1600 }";
+    let overloaded: String = [400, 100, 100]
+        .iter()
+        .zip(1..)
+        .map(|(weight, number)| backend(number, &format!("weight = {weight}\n{capacity}")))
+        .collect();
+    assert!(ids(&format!("{service}{peak}{overloaded}")).contains(&"BAL012"));
+}

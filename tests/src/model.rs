@@ -215,6 +215,7 @@ impl Tables for Model {
             Event::SourceLimited => &mut of.source_limited,
             Event::IcmpRelayed => &mut of.icmp_relayed,
             Event::TooBigAnswered => &mut of.too_big_answered,
+            Event::SynRepeated => &mut of.syn_repeated,
         };
         *counter += 1;
     }

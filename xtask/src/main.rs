@@ -99,8 +99,8 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Bench { args } => tool("bench", &args),
         Task::Test { args } => {
             setup::everything()?;
-            // Reads what `balancer capture` writes.
-            setup::tools(&[("tshark", "tshark")])?;
+            // One reads what `balancer capture` writes, the other makes servers slow.
+            setup::tools(&[("tshark", "tshark"), ("nft", "nftables")])?;
             test(&args)
         }
         Task::Fuzz { seconds } => {

@@ -151,4 +151,6 @@ pub struct ServiceCounters {
     pub source_limited: u64,
     pub icmp_relayed: u64,
     pub too_big_answered: u64,
+    /// SYNs of flows in the flow table that sent nothing else.
+    pub syn_repeated: u64,
 }

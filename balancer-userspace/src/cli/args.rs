@@ -168,9 +168,17 @@ pub enum Command {
         plan: Option<String>,
         #[command(flatten)]
         why: Why,
+        /// In steps, watched, and taken back after this long unless `balancer confirm` comes, such as 2m
+        #[arg(long, value_name = "DURATION", value_parser = guard, conflicts_with = "dry_run")]
+        guard: Option<u32>,
         /// Change nothing; say what would be done, or why it would be refused
         #[arg(long)]
         dry_run: bool,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Keep a guarded change
+    Confirm {
         #[command(flatten)]
         output: Output,
     },
@@ -252,6 +260,13 @@ pub struct Output {
     /// Print JSON, for scripts
     #[arg(long)]
     pub json: bool,
+}
+
+/// Seconds of a duration such as `90s` or `5m`.
+fn guard(text: &str) -> Result<u32, String> {
+    let duration = humantime::parse_duration(text).map_err(|error| format!("{error}; such as 2m"))?;
+    let seconds = u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
+    if (4..=86_400).contains(&seconds) { Ok(seconds) } else { Err("write 4s to 24h".to_owned()) }
 }
 
 pub(super) fn protocol(text: &str) -> Result<Protocol, String> {

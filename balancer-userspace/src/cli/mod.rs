@@ -85,11 +85,12 @@ async fn command(cli: Cli) -> anyhow::Result<ExitCode> {
             let request = api::Apply { text: text(&file)?, file: file.display().to_string(), ..api::Apply::default() };
             show(output, &client.plan(&request).await?, generations::plan)?;
         }
-        Command::Apply { file, plan, why: Why { accept, reason }, dry_run, output } => {
+        Command::Apply { file, plan, why: Why { accept, reason }, guard, dry_run, output } => {
             let (text, file) = (text(&file)?, file.display().to_string());
-            let request = api::Apply { text, file, accept, reason, dry_run, plan };
+            let request = api::Apply { text, file, accept, reason, dry_run, plan, guard };
             show(output, &client.apply(&request).await?, render::reloaded)?;
         }
+        Command::Confirm { output } => show(output, &client.confirm().await?, render::reloaded)?,
         Command::Rollback { generation, reason, output } => {
             show(output, &client.rollback(&api::Rollback { generation, reason }).await?, render::reloaded)?;
         }

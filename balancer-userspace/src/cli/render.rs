@@ -5,8 +5,8 @@ use std::fmt::Write;
 use comfy_table::{CellAlignment, Table, presets};
 
 use crate::control::api::{
-    BackendState, BackendStatus, Changed, Detached, Explanation, InterfaceStatus, Override, Reloaded, ServiceStatus,
-    Status,
+    BackendState, BackendStatus, Changed, Detached, Explanation, Guard, InterfaceStatus, Override, Reloaded,
+    ServiceStatus, Status,
 };
 
 pub(super) fn table(header: &[&str], right_from: usize) -> Table {
@@ -37,6 +37,9 @@ pub(super) fn status(status: &Status) -> String {
     let Status { node, version, generation, config_file, config_applied_at, .. } = status;
     let mut out =
         format!("{node}: balancer {version}, generation {generation}, {config_file} of {config_applied_at}\n");
+    if let Some(guard) = &status.guard {
+        let _ = writeln!(out, "! {}: {}", guard.command, on_probation(guard));
+    }
     if let Some(refused) = &status.config_refused {
         let _ = writeln!(out, "THE LAST RELOAD WAS REFUSED, what runs is older than the file:\n{}", indent(refused));
     }
@@ -201,6 +204,11 @@ pub(super) fn explanation(explanation: &Explanation) -> String {
     out
 }
 
+fn on_probation(guard: &Guard) -> String {
+    let Guard { step, steps, seconds_left, .. } = guard;
+    format!("step {step} of {steps}; taken back in {seconds_left} s unless `balancer confirm` comes")
+}
+
 pub(super) fn reloaded(reloaded: &Reloaded) -> String {
     let names = |names: &[crate::model::ServiceName]| match names {
         [] => "none".to_owned(),
@@ -214,6 +222,9 @@ pub(super) fn reloaded(reloaded: &Reloaded) -> String {
     let _ = writeln!(out, "  added:   {}", names(&reloaded.added));
     let _ = writeln!(out, "  removed: {}", names(&reloaded.removed));
     let _ = writeln!(out, "  changed: {}", names(&reloaded.changed));
+    if let Some(guard) = &reloaded.guard {
+        let _ = writeln!(out, "  guarded: {}", on_probation(guard));
+    }
     for warning in &reloaded.warnings {
         let _ = writeln!(out, "  ! {warning}");
     }
@@ -304,6 +315,7 @@ mod tests {
             config_file: "b.toml".to_owned(),
             config_applied_at: "2026-11-20T09:00:00Z".to_owned(),
             config_refused: Some("b.toml:3:1: error".to_owned()),
+            guard: None,
             interfaces: vec![interface],
             services: vec![service],
             dropped: [("no_backend".to_owned(), 3)].into(),

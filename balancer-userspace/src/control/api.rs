@@ -20,6 +20,9 @@ pub struct Status {
     /// Set when the last reload was refused: what runs is older than the file.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub config_refused: Option<String>,
+    /// A change that nobody has confirmed yet.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub guard: Option<Guard>,
     pub interfaces: Vec<InterfaceStatus>,
     pub services: Vec<ServiceStatus>,
     /// Dropped packets by reason, only those that occurred.
@@ -200,7 +203,7 @@ pub struct ShareChange {
 }
 
 /// `POST /v1/reload`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Reloaded {
     pub generation: u64,
     pub added: Vec<ServiceName>,
@@ -211,6 +214,9 @@ pub struct Reloaded {
     /// What linting warns of and nothing silences.
     #[serde(default)]
     pub warnings: Vec<String>,
+    /// It is in force on probation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard: Option<Guard>,
     /// Nothing was changed; this is what would have been.
     #[serde(default)]
     pub dry_run: bool,
@@ -235,6 +241,20 @@ pub struct Apply {
     /// Refused where this is not the plan's identifier any more.
     #[serde(default)]
     pub plan: Option<String>,
+    /// The change comes in steps, is watched, and is taken back after so many seconds unless it is confirmed.
+    #[serde(default)]
+    pub guard: Option<u32>,
+}
+
+/// A change that nobody has confirmed yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Guard {
+    pub command: String,
+    /// Steps taken, of so many.
+    pub step: u32,
+    pub steps: u32,
+    /// Until it is taken back.
+    pub seconds_left: u64,
 }
 
 /// What applying a config would change.

@@ -90,6 +90,10 @@ impl Client {
         self.ask(Method::POST, "/v1/rollback", request).await
     }
 
+    pub async fn confirm(&self) -> Result<Reloaded, AskError> {
+        self.ask(Method::POST, "/v1/confirm", &()).await
+    }
+
     pub async fn history(&self) -> Result<History, AskError> {
         self.ask(Method::GET, "/v1/history", &()).await
     }

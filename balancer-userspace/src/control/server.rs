@@ -84,13 +84,14 @@ fn router(handle: Handle) -> Router {
         .route("/v1/reload", only("POST", post(reload)))
         .route("/v1/apply", only("POST", post(apply)))
         .route("/v1/plan", only("POST", post(plan)))
+        .route("/v1/confirm", only("POST", post(confirm)))
         .route("/v1/rollback", only("POST", post(rollback)))
         .route("/v1/history", only("GET", get(history)))
         .route("/v1/history/verify", only("POST", post(verify_history)))
         .route("/v1/generation", only("GET", get(generation)))
         .route("/v1/detach", only("POST", post(detach)))
         .fallback(|| async {
-            let paths = "status, weight, drain, undrain, explain, capture, reload, apply, plan, rollback, \
+            let paths = "status, weight, drain, undrain, explain, capture, reload, apply, plan, confirm, rollback, \
                          history, history/verify, generation, detach";
             No(StatusCode::NOT_FOUND, format!("there is no such path; below /v1/ there are: {paths}"))
         })
@@ -239,6 +240,11 @@ async fn apply(State(handle): State<Handle>, peer: Asker, bytes: Body) -> Answer
 
 async fn plan(State(handle): State<Handle>, bytes: Body) -> Answered {
     answer(handle.plan(body(bytes)?).await)
+}
+
+async fn confirm(State(handle): State<Handle>, peer: Asker) -> Answered {
+    let caller = caller(peer)?;
+    answer(logged(caller, "confirm the guarded change", handle.confirm(caller).await))
 }
 
 async fn rollback(State(handle): State<Handle>, peer: Asker, bytes: Body) -> Answered {

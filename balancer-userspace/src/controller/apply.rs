@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::change::listed;
 use super::running::Running;
@@ -57,7 +57,16 @@ pub struct Proposal {
     pub dry_run: bool,
     /// The plan that this must be.
     pub plan: Option<String>,
+    /// On probation for so long.
+    pub guard: Option<Duration>,
     pub asked: Asked,
+}
+
+impl Proposal {
+    /// Whose warnings nobody is there to accept.
+    pub(super) fn unasked(text: String, file: &str, asked: Asked) -> Self {
+        Self { text, file: file.to_owned(), strict: false, dry_run: false, plan: None, guard: None, asked }
+    }
 }
 
 /// An unsilenced warning: what and about whom.
@@ -69,10 +78,24 @@ impl Running {
         let file = self.path.display().to_string();
         let text = spec::text(&self.path).map_err(|problems| Refusal::Invalid(problems.to_string()));
         let asked = Asked { uid, command: command.to_owned(), ..Asked::default() };
-        let proposal = text.map(|text| Proposal { text, file, strict: false, dry_run: false, plan: None, asked });
-        let outcome = proposal.and_then(|proposal| self.try_apply(&proposal));
+        let outcome = text.and_then(|text| {
+            // What a guarded change has written itself is no other change.
+            if text != self.text {
+                self.refuse_while_guarded()?;
+            }
+            self.try_apply(&Proposal::unasked(text, &file, asked))
+        });
         self.note_outcome(&outcome);
         outcome
+    }
+
+    /// What somebody proposes: at once, or on probation.
+    pub(super) fn propose(&mut self, proposal: &Proposal) -> Result<Reloaded, Refusal> {
+        self.refuse_while_guarded()?;
+        match proposal.guard {
+            Some(duration) if !proposal.dry_run => self.apply_guarded(proposal, duration),
+            _ => self.apply(proposal),
+        }
     }
 
     pub(super) fn apply(&mut self, proposal: &Proposal) -> Result<Reloaded, Refusal> {
@@ -114,8 +137,14 @@ impl Running {
     /// Brings back a generation of the history: the one named, or the last that differs from what is in force. What was in
     /// force before needs no acceptance.
     pub(super) fn rollback(&mut self, generation: Option<u64>, mut asked: Asked) -> Result<Reloaded, Refusal> {
+        if self.guarded.is_some() && generation.is_none() {
+            return self.take_back(asked.reason.as_deref().unwrap_or("asked for"), asked.uid);
+        }
+        self.refuse_while_guarded()?;
         let in_force = (digest(self.text.as_bytes()), self.overrides.clone());
-        let differs = |record: &&Record| (&record.content, &record.overrides) != (&in_force.0, &in_force.1);
+        let differs = |record: &&Record| {
+            record.result == Outcome::Applied && (&record.content, &record.overrides) != (&in_force.0, &in_force.1)
+        };
         let record = match generation {
             Some(number) => self.recorded(number)?,
             None => self.history.records().iter().rev().find(differs).ok_or_else(|| {
@@ -127,8 +156,7 @@ impl Running {
         asked.command = format!("rollback to generation {number}");
         let before = std::mem::replace(&mut self.overrides, overrides);
         let file = format!("generation {number}");
-        let proposal = Proposal { text, file, strict: false, dry_run: false, plan: None, asked };
-        let outcome = self.apply(&proposal);
+        let outcome = self.apply(&Proposal::unasked(text, &file, asked));
         if outcome.is_err() {
             self.overrides = before;
         }
@@ -162,6 +190,7 @@ impl Running {
                 changed,
                 overrides_ended,
                 warnings,
+                guard: None,
                 dry_run: true,
                 seconds,
             });
@@ -194,10 +223,14 @@ impl Running {
         self.detach_unwanted();
         self.text.clone_from(&proposal.text);
         self.warned = warned(&found);
-        self.record_if_new(proposal.asked.clone());
+        // One on probation is recorded when that is over.
+        if self.guarded.is_none() {
+            self.record_if_new(proposal.asked.clone());
+        }
         let seconds = start.elapsed().as_secs_f64();
         let generation = self.generation;
-        Ok(Reloaded { generation, added, removed, changed, overrides_ended, warnings, dry_run: false, seconds })
+        let guard = None;
+        Ok(Reloaded { generation, added, removed, changed, overrides_ended, warnings, guard, dry_run: false, seconds })
     }
 
     /// The warnings that stay, where nothing stops the change.
@@ -240,6 +273,10 @@ impl Running {
 
     /// Adds what is in force to the history. Where that fails the change stays, and the log says so.
     pub(super) fn record(&mut self, asked: Asked) {
+        self.record_as(asked, Outcome::Applied);
+    }
+
+    pub(super) fn record_as(&mut self, asked: Asked, result: Outcome) {
         let entry = Entry {
             generation: self.generation,
             uid: asked.uid,
@@ -248,7 +285,7 @@ impl Running {
             accepted: asked.accept,
             text: &self.text,
             overrides: self.overrides.clone(),
-            result: Outcome::Applied,
+            result,
         };
         if let Err(error) = self.history.add(entry, self.config.node.history) {
             log::error!("generation {} is in force, but not in the history: {error:#}", self.generation);

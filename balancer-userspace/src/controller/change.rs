@@ -60,6 +60,7 @@ impl Running {
         let file_weight = self.find(id)?.1.weight.get();
         let before = self.shares(&id.service);
         asked.check()?;
+        self.refuse_while_guarded()?;
         let previous = self.overrides.clone();
         let overloaded = self.overloaded();
         let mut set = self.overrides.remove(id).unwrap_or(Override {

@@ -77,6 +77,10 @@ pub enum Command {
         caller: Caller,
         answer: Answer<api::Reloaded>,
     },
+    Confirm {
+        caller: Caller,
+        answer: Answer<api::Reloaded>,
+    },
     History {
         answer: Answer<api::History>,
     },
@@ -146,6 +150,10 @@ impl Handle {
 
     pub async fn rollback(&self, request: api::Rollback, caller: Caller) -> Result<api::Reloaded, Refusal> {
         self.ask(|answer| Command::Rollback { request, caller, answer }).await
+    }
+
+    pub async fn confirm(&self, caller: Caller) -> Result<api::Reloaded, Refusal> {
+        self.ask(|answer| Command::Confirm { caller, answer }).await
     }
 
     pub async fn history(&self) -> Result<api::History, Refusal> {

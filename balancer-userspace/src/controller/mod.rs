@@ -10,6 +10,7 @@ mod capture;
 mod change;
 mod explain;
 mod fragments;
+mod guarded;
 mod guards;
 pub mod handle;
 mod host;
@@ -123,11 +124,16 @@ impl Controller {
                 drop(answer.send(outcome));
             }
             Command::Apply { request, caller, answer } => {
-                let outcome = self.running.apply(&proposal(request, caller));
+                let outcome = self.running.propose(&proposal(request, caller));
                 self.follow_config();
                 drop(answer.send(outcome));
             }
             Command::Plan { request, answer } => drop(answer.send(self.running.preview(&request))),
+            Command::Confirm { caller, answer } => {
+                let outcome = self.running.confirm(caller.uid);
+                self.follow_config();
+                drop(answer.send(outcome));
+            }
             Command::Rollback { request, caller, answer } => {
                 let asked = Asked { uid: Some(caller.uid), reason: request.reason, ..Asked::default() };
                 let outcome = self.running.rollback(request.generation, asked);
@@ -232,6 +238,10 @@ impl Controller {
         self.reconcile(dirty);
         self.running.end_capture_if_over();
         self.running.keep_shadow();
+        if self.running.guard().is_some() {
+            self.running.watch_guarded();
+            self.follow_config();
+        }
         if let Err(error) = self.running.settle() {
             log::error!("slots could not be settled: {error:#}");
         }
@@ -258,9 +268,10 @@ impl Controller {
 }
 
 fn proposal(request: api::Apply, caller: Caller) -> Proposal {
-    let api::Apply { text, file, accept, reason, dry_run, plan } = request;
+    let api::Apply { text, file, accept, reason, dry_run, plan, guard } = request;
     let asked = Asked { uid: Some(caller.uid), command: format!("apply {file}"), reason, accept };
-    Proposal { text, file, strict: true, dry_run, plan, asked }
+    let guard = guard.map(|seconds| Duration::from_secs(seconds.into()));
+    Proposal { text, file, strict: true, dry_run, plan, guard, asked }
 }
 
 struct Signals {

@@ -12,9 +12,13 @@ use crate::spec::{self, Severity};
 
 impl Running {
     pub(super) fn preview(&self, request: &Apply) -> Result<Plan, Refusal> {
+        self.preview_text(&request.file, &request.text)
+    }
+
+    pub(super) fn preview_text(&self, file: &str, text: &str) -> Result<Plan, Refusal> {
         let directory = self.path.parent().unwrap_or(Path::new(""));
-        let loaded = spec::read(&request.file, request.text.clone(), directory)
-            .map_err(|problems| Refusal::Invalid(problems.to_string()))?;
+        let loaded =
+            spec::read(file, text.to_owned(), directory).map_err(|problems| Refusal::Invalid(problems.to_string()))?;
         let found = loaded.findings(&host::facts());
         if found.count(Severity::Error) > 0 {
             return Err(Refusal::Invalid(found.to_string()));
@@ -33,7 +37,7 @@ impl Running {
             new: !known.contains(&(finding.id.to_owned(), finding.subject.clone())),
         });
         Ok(Plan {
-            id: self.plan_id(&request.text),
+            id: self.plan_id(text),
             generation: self.generation,
             services,
             worst_before,

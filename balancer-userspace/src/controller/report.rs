@@ -30,6 +30,7 @@ impl Running {
             config_file: self.path.display().to_string(),
             config_applied_at: humantime::format_rfc3339_seconds(self.applied_at).to_string(),
             config_refused: self.refused.clone(),
+            guard: self.guard(),
             interfaces: self.interface_statuses(),
             services: self.services(only).map_err(failed)?,
             dropped: self.drops().map_err(failed)?.into_iter().filter(|(_, n)| *n > 0).map(owned).collect(),
@@ -206,6 +207,7 @@ fn events(counted: &[ServiceCounters], number: u16) -> BTreeMap<String, u64> {
         ("source_rate_limited", of.source_limited),
         ("icmp_relayed", of.icmp_relayed),
         ("too_big_answered", of.too_big_answered),
+        ("syn_repeated", of.syn_repeated),
     ];
     named.into_iter().map(|(name, count)| (name.to_owned(), count)).collect()
 }

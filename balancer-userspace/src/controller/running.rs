@@ -13,6 +13,7 @@ use super::allocate::{Pools, identity, index};
 use super::apply::Warned;
 use super::capture::Capture;
 use super::fragments::Held;
+use super::guarded::Guarded;
 use super::observer::{Moment, Observer};
 use super::paths::PathMtus;
 use super::settle::Tracked;
@@ -71,6 +72,8 @@ pub(super) struct Running {
     /// Tables that the kernel holds, while nothing else is known of them: at the start, and after a write that failed.
     pub(super) unsynced: Option<TableState>,
     pub(super) observer: Observer,
+    /// A change on probation.
+    pub(super) guarded: Option<Guarded>,
     /// Loaded when it is first needed.
     pub(super) shadow: Option<Shadow>,
     /// Set where the next step is tried before it is made.
@@ -108,7 +111,7 @@ impl Running {
         let id = id(service, backend);
         let reachability = self.reachable.get(&wanted(service, backend)).cloned().unwrap_or(Reachability::Pending);
         effective(&Standing {
-            weight: self.weight(service, backend),
+            weight: self.ramped(&id, self.weight(service, backend)),
             drained: self.overrides.get(&id).is_some_and(|set| set.drained),
             health: self.health(service, &id),
             reachability,

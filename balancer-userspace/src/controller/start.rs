@@ -25,7 +25,7 @@ use crate::history::History;
 use crate::model::{Config, DatapathLog};
 use crate::neighbor::Resolver;
 use crate::spec::{self, Loaded, Severity};
-use crate::state::{Allocations, StateDir};
+use crate::state::{Allocations, StateDir, replace_file};
 use crate::{control, http};
 
 /// How long a cold start waits, at most, for first probes and next hops before it writes the first tables.
@@ -58,12 +58,18 @@ pub(super) async fn start(path: &Path, handle: Handle) -> Result<(Controller, Se
     for finding in found.findings.iter().filter(|finding| finding.counts()) {
         log::warn!("{}; `balancer check --explain {}` says more", said(finding), finding.id);
     }
-    let Loaded { config, text, .. } = loaded;
+    let config = &loaded.config;
     host::check()?;
     raise_file_limit();
     let state = StateDir::create(&config.node.state_dir)?;
     let pins = Pins::create(&config.node.pin_dir)?;
     let lock = Lock::take(&config.node.state_dir, &config.node.pin_dir)?;
+    let loaded = take_back_unconfirmed(path, &state)?.map_or(loaded, |(again, was)| {
+        log::warn!("{was} was guarded and not confirmed when the controller ended: it is taken back");
+        again
+    });
+    let found = loaded.findings(&crate::host::facts());
+    let Loaded { config, text, .. } = loaded;
     let control_listener = control::server::bind(&config.node.control_socket)?;
     let http_listener = match config.node.http_listen {
         Some(address) => Some(TcpListener::bind(address).await.with_context(|| {
@@ -111,6 +117,17 @@ pub(super) async fn start(path: &Path, handle: Handle) -> Result<(Controller, Se
     }
     let control_socket = controller.running.config.node.control_socket.clone();
     Ok((controller, Servers { stop, tasks, _lock: lock, control_socket }))
+}
+
+/// A guarded change that nobody had confirmed when the controller ended does not come again: what was before it is put into
+/// the config's file. Answers that config, and the change.
+fn take_back_unconfirmed(path: &Path, state: &StateDir) -> Result<Option<(Loaded, String)>> {
+    let Some(fallback) = state.guard()? else { return Ok(None) };
+    replace_file(path, &fallback.text)?;
+    state.save_overrides(&fallback.overrides)?;
+    let loaded = spec::load(path)?;
+    state.save_guard(None)?;
+    Ok(Some((loaded, fallback.command)))
 }
 
 /// Thousands of checks at a time, and two descriptors for each table, are more files than the usual soft limit.
@@ -171,6 +188,7 @@ fn adopt(path: &Path, config: Config, state: StateDir, mut plane: DataPlane) -> 
         image,
         unsynced: Some(tables),
         observer: super::observer::Observer::default(),
+        guarded: None,
         shadow: None,
         trial: None,
         interfaces: BTreeMap::new(),

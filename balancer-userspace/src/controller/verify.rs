@@ -70,7 +70,6 @@ impl Running {
             let Some(service) = self.config.services.iter().find(|service| service.name == *name) else { return Ok(()) };
             let before = shadow.packets(highest)?;
             let mut wanted: BTreeMap<BackendIndex, u64> = BTreeMap::new();
-            let t1=std::time::Instant::now();
             let owners = plan.owners();
             for flow in flows(service, &plan.entry, each) {
                 let owner = owners[flow.slot as usize];

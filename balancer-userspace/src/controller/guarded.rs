@@ -1,0 +1,258 @@
+//! A guarded change: it comes in steps, is watched, and is taken back where it does harm or nobody confirms it in time. What
+//! it goes back to is on disk before anything changes, so that a controller that starts meanwhile takes it back.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::apply::{Asked, Proposal};
+use super::running::{Running, id};
+use super::verify::Trial;
+use crate::control::api::{Guard, Reloaded};
+use crate::controller::handle::Refusal;
+use crate::health::Health;
+use crate::history::Outcome;
+use crate::model::{BackendId, ServiceName, Weight};
+use crate::state::Fallback;
+
+/// Of a service's slots, what one step moves.
+const STEP: f64 = 0.1;
+const MOST_STEPS: u32 = 10;
+/// Clients that must send their SYN again, of those whose flows are remembered, and how many of them make a finding.
+const REPEATED: f64 = 0.05;
+const LEAST_REPEATED: u64 = 20;
+/// Packets that are dropped for a reason of ours, of those forwarded.
+const DROPPED: f64 = 0.01;
+const LEAST_DROPPED: u64 = 20;
+
+/// A change that nobody has confirmed yet.
+pub(super) struct Guarded {
+    fallback: Fallback,
+    /// Weights before the change.
+    weights: BTreeMap<BackendId, u32>,
+    /// Backends that were up.
+    up: Vec<BackendId>,
+    before: Counted,
+    asked: Asked,
+    step: u32,
+    steps: u32,
+    next: Instant,
+    pause: Duration,
+    deadline: Instant,
+}
+
+/// What is watched, as counted at a moment.
+#[derive(Debug, Clone, Default)]
+struct Counted {
+    forwarded: u64,
+    dropped: u64,
+    /// New flows and repeated SYNs.
+    services: BTreeMap<ServiceName, (u64, u64)>,
+}
+
+impl Guarded {
+    /// What of a backend's weight is in force at this step.
+    fn ramped(&self, id: &BackendId, weight: Weight) -> Weight {
+        let from = f64::from(self.weights.get(id).copied().unwrap_or(0));
+        let part = f64::from(self.step) / f64::from(self.steps);
+        let now = (from + (f64::from(weight.get()) - from) * part).round() as u32;
+        // Who is to take flows takes some from the first step on.
+        Weight::new(if weight.is_zero() { now } else { now.max(1) }).unwrap_or(weight)
+    }
+
+    fn said(&self) -> Guard {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        let (command, step, steps) = (self.asked.command.clone(), self.step, self.steps);
+        Guard { command, step, steps, seconds_left: left.as_secs() }
+    }
+}
+
+impl Running {
+    pub(super) fn guard(&self) -> Option<Guard> {
+        self.guarded.as_ref().map(Guarded::said)
+    }
+
+    /// What of a weight a guarded change lets be in force now.
+    pub(super) fn ramped(&self, id: &BackendId, weight: Weight) -> Weight {
+        self.guarded.as_ref().map_or(weight, |guarded| guarded.ramped(id, weight))
+    }
+
+    /// Whoever wants another change must wait until this one is decided.
+    pub(super) fn refuse_while_guarded(&self) -> Result<(), Refusal> {
+        let Some(guard) = self.guard() else { return Ok(()) };
+        Err(Refusal::Invalid(format!(
+            "a guarded change is under way ({}, {} s left): `balancer confirm` keeps it, `balancer rollback` takes it back",
+            guard.command, guard.seconds_left
+        )))
+    }
+
+    /// Brings a config into force step by step.
+    pub(super) fn apply_guarded(&mut self, proposal: &Proposal, duration: Duration) -> Result<Reloaded, Refusal> {
+        let failed = |error: anyhow::Error| Refusal::Failed(format!("nothing was changed: {error:#}"));
+        let steps = self.steps(proposal)?;
+        let fallback = Fallback {
+            text: self.text.clone(),
+            overrides: self.overrides.clone(),
+            command: proposal.asked.command.clone(),
+        };
+        let weights = self.config.services.iter().flat_map(|service| {
+            let of = |backend| (id(service, backend), self.effective(service, backend).weight.get());
+            service.backends.iter().map(of).collect::<Vec<_>>()
+        });
+        let now = Instant::now();
+        let pause = duration.div_f64(2.0 * f64::from(steps));
+        let guarded = Guarded {
+            weights: weights.collect(),
+            up: self
+                .checked
+                .iter()
+                .filter(|(_, checked)| checked.health == Health::Up)
+                .map(|(id, _)| id.clone())
+                .collect(),
+            before: self.counted().map_err(failed)?,
+            asked: proposal.asked.clone(),
+            step: 1,
+            steps,
+            next: now + pause,
+            pause,
+            deadline: now + duration,
+            fallback,
+        };
+        self.state.save_guard(Some(&guarded.fallback)).map_err(failed)?;
+        self.guarded = Some(guarded);
+        let outcome = self.apply(&Proposal { guard: None, ..proposal.clone() });
+        match outcome {
+            Ok(applied) => Ok(Reloaded { guard: self.guard(), ..applied }),
+            Err(refusal) => {
+                self.guarded = None;
+                self.end_guard();
+                Err(refusal)
+            }
+        }
+    }
+
+    /// In so many steps the change comes that none moves much.
+    fn steps(&self, proposal: &Proposal) -> Result<u32, Refusal> {
+        let plan = self.preview_text(&proposal.file, &proposal.text)?;
+        let moved =
+            plan.services.iter().map(|service| f64::from(service.slots_moved) / f64::from(service.slots.max(1)));
+        let most = moved.fold(0.0, f64::max);
+        Ok(((most / STEP).ceil() as u32).clamp(1, MOST_STEPS))
+    }
+
+    fn end_guard(&mut self) {
+        if let Err(error) = self.state.save_guard(None) {
+            log::error!("the guard's note could not be removed; a restart would take the change back: {error:#}");
+        }
+    }
+
+    /// Keeps the change: all of it, at once.
+    pub(super) fn confirm(&mut self, uid: u32) -> Result<Reloaded, Refusal> {
+        let start = Instant::now();
+        let Some(guarded) = self.guarded.take() else {
+            return Err(Refusal::NotFound("no guarded change is under way".to_owned()));
+        };
+        self.trial = Some(Trial::FILE);
+        if let Err(error) = self.reconcile(self.all_services()) {
+            self.guarded = Some(guarded);
+            return Err(Refusal::Failed(format!("not confirmed: {error:#}")));
+        }
+        self.end_guard();
+        let command = format!("{}, confirmed by uid {uid}", guarded.asked.command);
+        self.record(Asked { command, ..guarded.asked });
+        let seconds = start.elapsed().as_secs_f64();
+        Ok(Reloaded { generation: self.generation, seconds, ..Reloaded::default() })
+    }
+
+    /// Brings back what was in force before the guarded change.
+    pub(super) fn take_back(&mut self, why: &str, uid: Option<u32>) -> Result<Reloaded, Refusal> {
+        let Some(guarded) = self.guarded.take() else {
+            return Err(Refusal::NotFound("no guarded change is under way".to_owned()));
+        };
+        let command = guarded.asked.command.clone();
+        log::warn!("taking back {command}: {why}");
+        let tried = Asked { command: command.clone(), reason: Some(why.to_owned()), ..guarded.asked.clone() };
+        self.record_as(tried, Outcome::RolledBack);
+        self.overrides.clone_from(&guarded.fallback.overrides);
+        let asked =
+            Asked { uid, command: format!("taken back: {command}"), reason: Some(why.to_owned()), accept: Vec::new() };
+        let text = guarded.fallback.text.clone();
+        let outcome = self.apply(&Proposal::unasked(text, "before the guarded change", asked));
+        match &outcome {
+            Ok(_) => self.end_guard(),
+            Err(refusal) => {
+                log::error!("the change could not be taken back, trying again: {refusal}");
+                self.guarded = Some(guarded);
+            }
+        }
+        outcome
+    }
+
+    /// Looks whether the change does harm, is due for its next step, or is over.
+    pub(super) fn watch_guarded(&mut self) {
+        let Some(guarded) = &self.guarded else { return };
+        let now = Instant::now();
+        if let Some(harm) = self.harm(guarded) {
+            let _ = self.take_back(&harm, None);
+        } else if now >= guarded.deadline {
+            let _ = self.take_back("nobody confirmed it in time", None);
+        } else if now >= guarded.next && guarded.step < guarded.steps {
+            if let Some(guarded) = &mut self.guarded {
+                guarded.step += 1;
+                guarded.next = now + guarded.pause;
+                log::info!("{}: step {} of {}", guarded.asked.command, guarded.step, guarded.steps);
+            }
+            self.trial = Some(Trial::COMMAND);
+            if let Err(error) = self.reconcile(self.all_services()) {
+                let _ = self.take_back(&format!("the next step could not be made: {error:#}"), None);
+            }
+        }
+    }
+
+    /// What the change did that it should not have.
+    fn harm(&self, guarded: &Guarded) -> Option<String> {
+        let down = |id: &&BackendId| {
+            let there = self.service(&id.service).is_some_and(|s| s.backends.iter().any(|b| b.name == id.backend));
+            there && self.checked.get(*id).is_some_and(|checked| checked.health == Health::Down)
+        };
+        if let Some(id) = guarded.up.iter().find(down) {
+            return Some(format!("{id} went down"));
+        }
+        let now = match self.counted() {
+            Ok(now) => now,
+            Err(error) => return Some(format!("nothing can be counted: {error:#}")),
+        };
+        let (dropped, forwarded) = (now.dropped - guarded.before.dropped, now.forwarded - guarded.before.forwarded);
+        if dropped >= LEAST_DROPPED && dropped as f64 > forwarded as f64 * DROPPED {
+            return Some(format!("{dropped} packets were dropped, and {forwarded} forwarded"));
+        }
+        for (name, (flows, repeated)) in &now.services {
+            let (flows_before, repeated_before) = guarded.before.services.get(name).copied().unwrap_or_default();
+            let (flows, repeated) = (flows.saturating_sub(flows_before), repeated.saturating_sub(repeated_before));
+            if repeated >= LEAST_REPEATED && repeated as f64 > flows as f64 * REPEATED {
+                return Some(format!(
+                    "{name}: {repeated} SYNs came again, of {flows} new flows: somebody does not answer"
+                ));
+            }
+        }
+        None
+    }
+
+    fn counted(&self) -> anyhow::Result<Counted> {
+        let counters = self.counters()?;
+        let services = self.plane.service_counters(self.pools.services.highest())?;
+        let mut counted = Counted {
+            forwarded: counters.iter().map(|counters| counters.packets).sum(),
+            dropped: self.plane.drops()?.iter().sum(),
+            services: BTreeMap::new(),
+        };
+        for service in &self.config.services {
+            let places = service.backends.iter().filter_map(|b| self.allocations.backends.get(&id(service, b)));
+            let of = |index: u16| counters.get(usize::from(index)).map_or(0, |counters| counters.new_flows);
+            let flows = places.map(|place| of(place.index)).sum();
+            let number = self.allocations.services.get(&service.name);
+            let repeated = number.and_then(|n| services.get(usize::from(*n))).map_or(0, |of| of.syn_repeated);
+            counted.services.insert(service.name.clone(), (flows, repeated));
+        }
+        Ok(counted)
+    }
+}
