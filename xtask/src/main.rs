@@ -99,8 +99,8 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Bench { args } => tool("bench", &args),
         Task::Test { args } => {
             setup::everything()?;
-            // One reads what `balancer capture` writes, the other makes servers slow.
-            setup::tools(&[("tshark", "tshark"), ("nft", "nftables")])?;
+            // They read what `balancer capture` writes, make servers slow, and kill at system calls.
+            setup::tools(&[("tshark", "tshark"), ("nft", "nftables"), ("strace", "strace")])?;
             test(&args)
         }
         Task::Fuzz { seconds } => {
@@ -180,10 +180,18 @@ fn dist() -> Result<ExitCode> {
         Ok(())
     };
     copy(release().join("balancer"), "balancer")?;
-    for file in ["README.md", "CHANGELOG.md", "LICENSE-MIT", "LICENSE-APACHE", "docs/config.md", "docs/cli.md"] {
+    for file in [
+        "README.md",
+        "CHANGELOG.md",
+        "LICENSE-MIT",
+        "LICENSE-APACHE",
+        "docs/config.md",
+        "docs/cli.md",
+        "docs/pipelines.md",
+    ] {
         copy(ebpf::root().join(file), file)?;
     }
-    for file in ["deploy/balancer.toml", "deploy/balancer.service"] {
+    for file in ["deploy/balancer.toml", "deploy/balancer.service", "deploy/rollout"] {
         copy(ebpf::root().join(file), file)?;
     }
     let archive = ebpf::root().join(format!("target/dist/{name}.tar.gz"));

@@ -182,6 +182,9 @@ pub(super) fn changed(changed: &Changed) -> String {
         ]);
     }
     out += &text(&rows);
+    if let Some(guard) = &changed.guard {
+        let _ = writeln!(out, "  guarded: {}", on_probation(guard));
+    }
     for warning in &changed.warnings {
         let _ = writeln!(out, "  ! {warning}");
     }

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use crate::history::Record;
+pub use crate::model::Risk;
 use crate::model::{Affinity, BackendId, BackendName, ForwardMode, Protocol, ServiceName, XdpMode};
 
 /// `GET /v1/status`, and the contract behind `balancer status --json`.
@@ -189,6 +190,9 @@ pub struct Changed {
     pub seconds: f64,
     /// What the operator should know, such as that no backend takes flows now.
     pub warnings: Vec<String>,
+    /// It is in force on probation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard: Option<Guard>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -281,16 +285,6 @@ pub struct PlannedWarning {
     pub id: String,
     pub message: String,
     pub new: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Risk {
-    /// Nothing changes.
-    None,
-    Low,
-    Medium,
-    High,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

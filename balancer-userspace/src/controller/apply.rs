@@ -78,32 +78,43 @@ impl Running {
         let file = self.path.display().to_string();
         let text = spec::text(&self.path).map_err(|problems| Refusal::Invalid(problems.to_string()));
         let asked = Asked { uid, command: command.to_owned(), ..Asked::default() };
-        let outcome = text.and_then(|text| {
+        let proposal = text.and_then(|text| {
             // What a guarded change has written itself is no other change.
             if text != self.text {
                 self.refuse_while_guarded()?;
             }
-            self.try_apply(&Proposal::unasked(text, &file, asked))
+            Ok(Proposal::unasked(text, &file, asked))
         });
-        self.note_outcome(&outcome);
-        outcome
+        match proposal {
+            Ok(proposal) if proposal.text == self.text => self.apply(&proposal),
+            Ok(proposal) => self.at_once_or_guarded(&proposal),
+            Err(refusal) => self.noted(Err(refusal)),
+        }
     }
 
     /// What somebody proposes: at once, or on probation.
     pub(super) fn propose(&mut self, proposal: &Proposal) -> Result<Reloaded, Refusal> {
         self.refuse_while_guarded()?;
-        match proposal.guard {
-            Some(duration) if !proposal.dry_run => self.apply_guarded(proposal, duration),
-            _ => self.apply(proposal),
+        self.at_once_or_guarded(proposal)
+    }
+
+    fn at_once_or_guarded(&mut self, proposal: &Proposal) -> Result<Reloaded, Refusal> {
+        if proposal.dry_run || (proposal.guard.is_none() && self.config.node.guard.is_none()) {
+            return self.apply(proposal);
+        }
+        let plan = match self.preview_text(&proposal.file, &proposal.text) {
+            Ok(plan) => plan,
+            Err(refusal) => return self.noted(Err(refusal)),
+        };
+        match proposal.guard.or_else(|| self.guard_by_policy(plan.risk)) {
+            Some(duration) => self.apply_guarded(proposal, &plan, duration),
+            None => self.apply(proposal),
         }
     }
 
     pub(super) fn apply(&mut self, proposal: &Proposal) -> Result<Reloaded, Refusal> {
         let outcome = self.try_apply(proposal);
-        if !proposal.dry_run {
-            self.note_outcome(&outcome);
-        }
-        outcome
+        if proposal.dry_run { outcome } else { self.noted(outcome) }
     }
 
     /// A generation of the history, with the content of its config file.
@@ -121,8 +132,9 @@ impl Running {
         })
     }
 
-    fn note_outcome(&mut self, outcome: &Result<Reloaded, Refusal>) {
-        let result = match outcome {
+    /// Counts how it went, for status and metrics.
+    fn noted(&mut self, outcome: Result<Reloaded, Refusal>) -> Result<Reloaded, Refusal> {
+        let result = match &outcome {
             Ok(_) => "ok",
             Err(Refusal::Failed(_)) => "failed",
             Err(_) => "refused",
@@ -132,6 +144,7 @@ impl Running {
         if outcome.is_ok() {
             self.applied_at = SystemTime::now();
         }
+        outcome
     }
 
     /// Brings back a generation of the history: the one named, or the last that differs from what is in force. What was in

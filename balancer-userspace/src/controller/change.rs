@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use crate::control::api::{Changed, ShareChange};
+use crate::control::api::{Changed, PlannedService, ShareChange};
 use crate::controller::handle::Refusal;
 use crate::load::Prediction;
 use crate::model::{Backend, BackendId, BackendName, Service, ServiceName, Weight};
+use crate::plan::preview::{State, risk, services, worst};
 use crate::spec::Kind;
 use crate::state::Override;
 
@@ -62,7 +63,8 @@ impl Running {
         asked.check()?;
         self.refuse_while_guarded()?;
         let previous = self.overrides.clone();
-        let overloaded = self.overloaded();
+        let (overloaded, left) = (self.overloaded(), self.left(&self.config));
+        asked.command = format!("{what} of {id}");
         let mut set = self.overrides.remove(id).unwrap_or(Override {
             weight: None,
             file_weight,
@@ -86,12 +88,19 @@ impl Running {
                 new.join(", ")
             )));
         }
+        if let Some((changes, duration)) = self.needs_guard(&left) {
+            // What it goes back to is what was before.
+            let wanted = std::mem::replace(&mut self.overrides, previous.clone());
+            self.begin_guard(&asked, &changes, duration)?;
+            self.overrides = wanted;
+        }
         self.trial = Some(Trial::COMMAND);
         let outcome = self
             .state
             .save_overrides(&self.overrides)
             .and_then(|()| self.reconcile(BTreeSet::from([id.service.clone()])));
         if let Err(error) = outcome {
+            self.abandon_guard();
             self.overrides = previous;
             if let Err(error) = self.state.save_overrides(&self.overrides) {
                 log::error!("{error:#}");
@@ -100,10 +109,22 @@ impl Running {
             self.repair();
             return Err(Refusal::Failed(format!("{what} of {id} was not applied, nothing changed: {error:#}")));
         }
-        asked.command = format!("{what} of {id}");
-        self.record(asked);
+        if self.guarded.is_none() {
+            self.record(asked);
+        }
         let after = self.shares(&id.service);
         Ok(self.changed(&id.service, &before, &after, start))
+    }
+
+    /// What a command changes, with what was left of the weights before, where the config has it put on probation.
+    fn needs_guard(&self, left: &[Vec<u32>]) -> Option<(Vec<PlannedService>, Duration)> {
+        self.config.node.guard?;
+        let (now, seed) = (self.left(&self.config), self.config.node.seed);
+        let state = |weights| State { services: &self.config.services, weights, seed };
+        let (before, after) = (state(left), state(&now));
+        let changes = services(&before, &after);
+        let (risk, _) = risk(&changes, worst(&before).as_ref(), worst(&after).as_ref());
+        Some((changes, self.guard_by_policy(risk)?))
     }
 
     /// Servers that would get more than their capacity at the declared peaks, with what is said about them.
@@ -170,6 +191,7 @@ impl Running {
             backends,
             seconds: start.elapsed().as_secs_f64(),
             warnings,
+            guard: self.guard(),
         }
     }
 

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use super::apply::{Asked, Proposal};
 use super::running::{Running, id};
 use super::verify::Trial;
-use crate::control::api::{Guard, Reloaded};
+use crate::control::api::{Guard, Plan, PlannedService, Reloaded};
 use crate::controller::handle::Refusal;
 use crate::health::Health;
 use crate::history::Outcome;
-use crate::model::{BackendId, ServiceName, Weight};
+use crate::model::{Backend, BackendId, Risk, Service, ServiceName, Weight};
 use crate::state::Fallback;
 
 /// Of a service's slots, what one step moves.
@@ -50,13 +50,18 @@ struct Counted {
 }
 
 impl Guarded {
-    /// What of a backend's weight is in force at this step.
-    fn ramped(&self, id: &BackendId, weight: Weight) -> Weight {
-        let from = f64::from(self.weights.get(id).copied().unwrap_or(0));
-        let part = f64::from(self.step) / f64::from(self.steps);
-        let now = (from + (f64::from(weight.get()) - from) * part).round() as u32;
+    /// What a backend has for a weight at this step: the share that it had and the one that it is to have, mixed. Shares
+    /// and not weights, so that every step moves as much as the others.
+    fn ramped(&self, id: &BackendId, weight: Weight, all: u64) -> Weight {
+        let of_service = self.weights.iter().filter(|(other, _)| other.service == id.service);
+        let all_before: u64 = of_service.map(|(_, weight)| u64::from(*weight)).sum();
+        let share = |weight: u32, all: u64| if all == 0 { 0.0 } else { f64::from(weight) / all as f64 };
+        let before = share(self.weights.get(id).copied().unwrap_or(0), all_before);
+        let after = share(weight.get(), all);
+        let part = if all_before == 0 { 1.0 } else { f64::from(self.step) / f64::from(self.steps) };
+        let now = before + (after - before) * part;
         // Who is to take flows takes some from the first step on.
-        Weight::new(if weight.is_zero() { now } else { now.max(1) }).unwrap_or(weight)
+        Weight::new((now * f64::from(Weight::MAX)).round().max(1.0) as u32).unwrap_or(weight)
     }
 
     fn said(&self) -> Guard {
@@ -72,8 +77,14 @@ impl Running {
     }
 
     /// What of a weight a guarded change lets be in force now.
-    pub(super) fn ramped(&self, id: &BackendId, weight: Weight) -> Weight {
-        self.guarded.as_ref().map_or(weight, |guarded| guarded.ramped(id, weight))
+    pub(super) fn ramped(&self, service: &Service, backend: &Backend, weight: Weight) -> Weight {
+        let Some(guarded) = self.guarded.as_ref().filter(|guarded| guarded.step < guarded.steps) else { return weight };
+        if weight.is_zero() {
+            return weight;
+        }
+        let all =
+            service.backends.iter().map(|other| u64::from(self.whole_effective(service, other).weight.get())).sum();
+        guarded.ramped(&id(service, backend), weight, all)
     }
 
     /// Whoever wants another change must wait until this one is decided.
@@ -86,57 +97,68 @@ impl Running {
     }
 
     /// Brings a config into force step by step.
-    pub(super) fn apply_guarded(&mut self, proposal: &Proposal, duration: Duration) -> Result<Reloaded, Refusal> {
+    pub(super) fn apply_guarded(
+        &mut self,
+        proposal: &Proposal,
+        plan: &Plan,
+        duration: Duration,
+    ) -> Result<Reloaded, Refusal> {
+        self.begin_guard(&proposal.asked, &plan.services, duration)?;
+        let outcome = self.apply(proposal);
+        if outcome.is_err() {
+            self.abandon_guard();
+        }
+        outcome.map(|applied| Reloaded { guard: self.guard(), ..applied })
+    }
+
+    /// Puts what comes next on probation: what is in force now is what it goes back to.
+    pub(super) fn begin_guard(
+        &mut self,
+        asked: &Asked,
+        changes: &[PlannedService],
+        duration: Duration,
+    ) -> Result<(), Refusal> {
         let failed = |error: anyhow::Error| Refusal::Failed(format!("nothing was changed: {error:#}"));
-        let steps = self.steps(proposal)?;
-        let fallback = Fallback {
-            text: self.text.clone(),
-            overrides: self.overrides.clone(),
-            command: proposal.asked.command.clone(),
-        };
+        // In so many steps that none moves much.
+        let moved = changes.iter().map(|service| f64::from(service.slots_moved) / f64::from(service.slots.max(1)));
+        let steps = ((moved.fold(0.0, f64::max) / STEP).ceil() as u32).clamp(1, MOST_STEPS);
         let weights = self.config.services.iter().flat_map(|service| {
             let of = |backend| (id(service, backend), self.effective(service, backend).weight.get());
             service.backends.iter().map(of).collect::<Vec<_>>()
         });
-        let now = Instant::now();
-        let pause = duration.div_f64(2.0 * f64::from(steps));
+        let up = self.checked.iter().filter(|(_, checked)| checked.health == Health::Up);
+        let (now, pause) = (Instant::now(), duration.div_f64(2.0 * f64::from(steps)));
         let guarded = Guarded {
             weights: weights.collect(),
-            up: self
-                .checked
-                .iter()
-                .filter(|(_, checked)| checked.health == Health::Up)
-                .map(|(id, _)| id.clone())
-                .collect(),
+            up: up.map(|(id, _)| id.clone()).collect(),
             before: self.counted().map_err(failed)?,
-            asked: proposal.asked.clone(),
+            asked: asked.clone(),
             step: 1,
             steps,
             next: now + pause,
             pause,
             deadline: now + duration,
-            fallback,
+            fallback: Fallback {
+                text: self.text.clone(),
+                overrides: self.overrides.clone(),
+                command: asked.command.clone(),
+            },
         };
         self.state.save_guard(Some(&guarded.fallback)).map_err(failed)?;
         self.guarded = Some(guarded);
-        let outcome = self.apply(&Proposal { guard: None, ..proposal.clone() });
-        match outcome {
-            Ok(applied) => Ok(Reloaded { guard: self.guard(), ..applied }),
-            Err(refusal) => {
-                self.guarded = None;
-                self.end_guard();
-                Err(refusal)
-            }
+        Ok(())
+    }
+
+    /// Nothing was changed after all.
+    pub(super) fn abandon_guard(&mut self) {
+        if self.guarded.take().is_some() {
+            self.end_guard();
         }
     }
 
-    /// In so many steps the change comes that none moves much.
-    fn steps(&self, proposal: &Proposal) -> Result<u32, Refusal> {
-        let plan = self.preview_text(&proposal.file, &proposal.text)?;
-        let moved =
-            plan.services.iter().map(|service| f64::from(service.slots_moved) / f64::from(service.slots.max(1)));
-        let most = moved.fold(0.0, f64::max);
-        Ok(((most / STEP).ceil() as u32).clamp(1, MOST_STEPS))
+    /// How long a change of this risk is on probation without being asked to.
+    pub(super) fn guard_by_policy(&self, risk: Risk) -> Option<Duration> {
+        self.config.node.guard.filter(|policy| risk >= policy.from).map(|policy| policy.duration)
     }
 
     fn end_guard(&mut self) {

@@ -108,10 +108,16 @@ impl Running {
     }
 
     pub(super) fn effective(&self, service: &Service, backend: &Backend) -> Effective {
+        let whole = self.whole_effective(service, backend);
+        Effective { weight: self.ramped(service, backend, whole.weight), ..whole }
+    }
+
+    /// As if no change were on probation.
+    pub(super) fn whole_effective(&self, service: &Service, backend: &Backend) -> Effective {
         let id = id(service, backend);
         let reachability = self.reachable.get(&wanted(service, backend)).cloned().unwrap_or(Reachability::Pending);
         effective(&Standing {
-            weight: self.ramped(&id, self.weight(service, backend)),
+            weight: self.weight(service, backend),
             drained: self.overrides.get(&id).is_some_and(|set| set.drained),
             health: self.health(service, &id),
             reachability,

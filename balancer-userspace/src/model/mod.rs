@@ -41,6 +41,27 @@ pub struct Node {
     pub datapath_log: DatapathLog,
     /// Generations that are kept.
     pub history: u32,
+    /// Without one, only what is asked for by `--guard`.
+    pub guard: Option<GuardPolicy>,
+}
+
+/// How much can go wrong with a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Risk {
+    /// Nothing changes.
+    None,
+    Low,
+    Medium,
+    High,
+}
+
+/// Changes that are put on probation without being asked to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GuardPolicy {
+    /// From this risk on.
+    pub from: Risk,
+    pub duration: Duration,
 }
 
 /// Which messages of the XDP program reach the log. `Off` costs nothing in the packet path.

@@ -104,7 +104,7 @@ pub fn read(file: &str, text: String, directory: &Path) -> Result<Loaded, Diagno
     Err(problems.into_diagnostics())
 }
 
-const ROOT_KEYS: &[&str] = &["node", "limits", "interface", "service", "silence"];
+const ROOT_KEYS: &[&str] = &["node", "limits", "interface", "service", "silence", "guard"];
 
 /// Every key the reader knows, as `section.key`.
 pub fn known_keys() -> Vec<String> {
@@ -120,6 +120,7 @@ pub fn known_keys() -> Vec<String> {
         ("service.backend", backend::BACKEND_KEYS),
         ("service.peak", amount::AMOUNT_KEYS),
         ("service.backend.capacity", amount::AMOUNT_KEYS),
+        ("guard", node::GUARD_KEYS),
         ("silence", silence::SILENCE_KEYS),
     ];
     sections.iter().flat_map(|(section, keys)| keys.iter().map(move |key| format!("{section}.{key}"))).collect()

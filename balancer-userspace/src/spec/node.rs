@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::catalogue::Kind;
 use super::diagnostic::Span;
 use super::reader::Section;
-use crate::model::{DatapathLog, Interface, Limits, Node, TableSize, XdpMode};
+use crate::model::{DatapathLog, GuardPolicy, Interface, Limits, Node, Risk, TableSize, XdpMode};
 
 pub(super) const NODE_KEYS: &[&str] = &[
     "name",
@@ -41,6 +42,21 @@ const LEVELS: &[(&str, DatapathLog)] = &[
 const MODES: &[(&str, XdpMode)] =
     &[("auto", XdpMode::Auto), ("native", XdpMode::Native), ("generic", XdpMode::Generic)];
 
+pub(super) const GUARD_KEYS: &[&str] = &["from", "duration"];
+
+const RISKS: &[(&str, Risk)] = &[("low", Risk::Low), ("medium", Risk::Medium), ("high", Risk::High)];
+/// Long enough for a few steps.
+const SHORTEST_GUARD: Duration = Duration::from_secs(4);
+const LONGEST_GUARD: Duration = Duration::from_secs(86_400);
+
+fn guard(root: &Section<'_>) -> Option<GuardPolicy> {
+    let section = root.section("guard", "guard", GUARD_KEYS)?;
+    let from = section.required("from", "\"high\"", |key| section.choice(key, RISKS, &[]));
+    let duration = section.duration_within("duration", SHORTEST_GUARD..=LONGEST_GUARD);
+    let duration = duration.map_or(Duration::from_secs(120), |duration| duration.value);
+    Some(GuardPolicy { from: from?.value, duration })
+}
+
 pub(super) fn node(root: &Section<'_>) -> Node {
     let section = root.section("node", "node", NODE_KEYS);
     let section = section.as_ref();
@@ -61,6 +77,7 @@ pub(super) fn node(root: &Section<'_>) -> Node {
         http_listen: listen.unwrap_or_else(|| Some(([127, 0, 0, 1], 9405).into())),
         seed: section.and_then(|node| node.seed("seed")).unwrap_or(0),
         watch_config: section.and_then(|node| node.boolean("watch_config")).unwrap_or(false),
+        guard: guard(root),
         history: section.and_then(|node| node.number("history", 1..=MOST_GENERATIONS)).map_or(GENERATIONS, |n| n.value),
         encap_source_v4: section
             .and_then(|node| node.parsed("encap_source_v4", "write an IPv4 prefix, such as \"198.18.0.0/16\""))

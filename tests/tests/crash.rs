@@ -1,0 +1,143 @@
+//! The controller is killed at system calls of an apply, one after the other, while connections talk: none breaks, and a start
+//! finds or makes one state of which the file, the kernel, the history and the status say the same.
+
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use balancer::control::api::History;
+use balancer::history::digest;
+use harness::connections::{Progress, hold};
+use harness::controller::Controller;
+use harness::web::{PORT, Web};
+
+/// What changes something, in the kernel or on disk.
+const CALLS: [&str; 5] = ["bpf", "fsync", "rename", "openat", "write"];
+/// At which of the calls of a kind that an apply makes; from some on it makes no more.
+const PLACES: [u32; 15] = [1, 2, 3, 4, 5, 6, 8, 11, 15, 20, 30, 50, 80, 120, 180];
+
+/// strace, which kills the controller at this call.
+fn killer(controller: &Controller<'_>, call: &str, place: u32) -> Result<Child> {
+    let pid = controller.pid().context("not running")?;
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}")]);
+    strace.args(["-e", &format!("inject={call}:signal=SIGKILL:when={place}"), "-p", &pid.to_string()]);
+    let child = strace.stdin(Stdio::null()).stderr(Stdio::null()).spawn().context("starting strace")?;
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let traced = || -> Result<bool> {
+        for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+            let status = fs::read_to_string(thread?.path().join("status")).unwrap_or_default();
+            if status.contains("TracerPid:\t0\n") {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    };
+    while !traced()? {
+        ensure!(Instant::now() < deadline, "strace does not attach");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(child)
+}
+
+fn alive(controller: &Controller<'_>) -> bool {
+    let stat = controller.pid().map(|pid| fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default());
+    // A process that ended and was not waited for is a zombie.
+    stat.is_some_and(|stat| stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X'])))
+}
+
+/// One state, and which: the first backend's weight.
+fn agreed(controller: &Controller<'_>) -> Result<u32> {
+    let text = fs::read_to_string(controller.config())?;
+    let weight = if text.contains("weight = 300") { 300 } else { 100 };
+    ensure!(text.matches("weight = ").count() == 2, "half a file:\n{text}");
+    let wanted = f64::from(weight) / f64::from(weight + 100);
+    let status = controller.wait_all_up()?;
+    let backend = &status.services[0].backends[0];
+    // A table of 101 slots is exact to one of them.
+    let near = |share: Option<f64>| share.is_some_and(|share| (share - wanted).abs() < 1.0 / 101.0);
+    ensure!(
+        backend.weight == weight && near(backend.share.kernel) && near(backend.share.planned),
+        "{weight}: {backend:?}"
+    );
+    controller.done(&["history", "--verify"])?;
+    let history: History = serde_json::from_str(&controller.done(&["history", "--json"])?)?;
+    let last = history.records.last().context("no history")?;
+    ensure!(last.content == digest(text.as_bytes()), "the history ends with {last:?}");
+    Ok(weight)
+}
+
+#[test]
+fn no_crash_in_an_apply_leaves_half_of_it_or_breaks_a_connection() -> Result<()> {
+    let web = Web::new(2)?;
+    let config = |weight: u32| {
+        let text = web.config(&[weight, 100]).replace("forward = \"l2\"", "forward = \"l2\"\ntable_size = 101");
+        text.replace(&format!("port = {PORT}"), &format!("port = {}", PORT + 1))
+            .replace("[service.health]\nkind = \"http\"\npath = \"/healthz\"", "[service.health]\nkind = \"tcp\"")
+    };
+    let mut controller = Controller::start(&web.lab.balancer, &config(100))?;
+    controller.wait_all_up()?;
+    let texts = [100, 300].map(|weight| -> Result<(u32, String)> {
+        let text = fs::read_to_string(controller.config())?.replacen("weight = 100", &format!("weight = {weight}"), 1);
+        let path = controller.config().with_file_name(format!("proposed-{weight}.toml"));
+        fs::write(&path, text)?;
+        Ok((weight, path.display().to_string()))
+    });
+    let [equal, uneven] = texts;
+    let (equal, uneven) = (equal?, uneven?);
+    let progress = Arc::new(Progress::default());
+    let (mut killed, mut survived) = (0, 0);
+    std::thread::scope(|scope| -> Result<()> {
+        let (client, shared) = (&web.lab.client, &progress);
+        let (pause, patience) = (Duration::from_millis(200), Duration::from_secs(5));
+        let address = (harness::lab::VIP4, PORT + 1).into();
+        let holding = scope.spawn(move || hold(client, address, 100, pause, patience, shared));
+        let done = (|| -> Result<()> {
+            for call in CALLS {
+                for place in PLACES {
+                    let weight = agreed(&controller)?;
+                    let path = if weight == 100 { &uneven.1 } else { &equal.1 };
+                    let mut strace = killer(&controller, call, place)?;
+                    let args = ["apply", path, "--accept", "BAL016,BAL018,BAL019", "--reason", "a try"];
+                    let output = controller.cli(&args)?;
+                    let dead = !output.status.success();
+                    if dead {
+                        let deadline = Instant::now() + Duration::from_secs(5);
+                        while alive(&controller) {
+                            let said = String::from_utf8_lossy(&output.stderr);
+                            ensure!(Instant::now() < deadline, "it lives after {call} {place}: {said}");
+                            std::thread::sleep(Duration::from_millis(5));
+                        }
+                        controller.ended()?;
+                        strace.wait()?;
+                        controller.run().with_context(|| format!("after a kill at {call} {place}"))?;
+                        killed += 1;
+                    } else {
+                        strace.kill()?;
+                        strace.wait()?;
+                        if !alive(&controller) {
+                            controller.ended()?;
+                            controller.run()?;
+                        }
+                        survived += 1;
+                    }
+                    agreed(&controller).with_context(|| format!("after {call} {place}"))?;
+                    ensure!(progress.broken() == 0, "after {call} {place}: {progress:?}");
+                    if !dead {
+                        break;
+                    }
+                }
+            }
+            Ok(())
+        })();
+        progress.stop.store(true, Ordering::Relaxed);
+        holding.join().expect("the connections")?;
+        done
+    })?;
+    println!("{killed} kills, {survived} applies that were over before; {progress:?}");
+    ensure!(killed > 20 && progress.broken() == 0 && progress.exchanges.load(Ordering::Relaxed) > 1000, "{progress:?}");
+    Ok(())
+}
