@@ -48,6 +48,9 @@ fn planned(service: &PlannedService) -> String {
             ", {} of {} slots move; connections on them stay where they are until they end",
             service.slots_moved, service.slots
         );
+        if let Some(flows) = service.flows_following {
+            let _ = write!(out, " (about {flows} of the last minute)");
+        }
     }
     out.push('\n');
     let mut rows = table(&["backend", "", "weight", "then", "share", "then", "load", "then"], 2);

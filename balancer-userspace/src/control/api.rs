@@ -303,6 +303,9 @@ pub struct PlannedService {
     pub slots: u32,
     /// Slots whose new flows get another backend. Flows that are there follow the old one until they end.
     pub slots_moved: u32,
+    /// New flows of the last minute, or since the last change, that are on these slots: so many at least follow their old
+    /// backend until they end, and none breaks. Absent of a service that is new or goes.
+    pub flows_following: Option<u64>,
     pub backends: Vec<PlannedBackend>,
 }
 
@@ -317,6 +320,9 @@ pub struct PlannedBackend {
     /// Of the table, exact to one slot.
     pub share_before: Option<f64>,
     pub share_after: Option<f64>,
+    /// Slots that it has, and how many of them go to somebody else.
+    pub slots_before: u32,
+    pub slots_leaving: u32,
     /// Of the server's capacity at the declared peaks, all its services together; absent where these are not known.
     pub load_before: Option<f64>,
     pub load_after: Option<f64>,

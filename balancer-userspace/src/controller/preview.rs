@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::running::{Running, id};
-use crate::control::api::{Apply, Plan, PlannedWarning};
+use crate::control::api::{Apply, ChangeKind, Plan, PlannedService, PlannedWarning};
 use crate::controller::handle::Refusal;
 use crate::host;
 use crate::model::{Backend, Config, Service, Weight};
@@ -26,7 +26,10 @@ impl Running {
         let (old, new) = (self.left(&self.config), self.left(&loaded.config));
         let before = State { services: &self.config.services, weights: &old, seed: self.config.node.seed };
         let after = State { services: &loaded.config.services, weights: &new, seed: loaded.config.node.seed };
-        let services = services(&before, &after);
+        let mut services = services(&before, &after);
+        for planned in services.iter_mut().filter(|planned| planned.change == ChangeKind::Changed) {
+            planned.flows_following = self.following(planned);
+        }
         let (worst_before, worst_after) = (worst(&before), worst(&after));
         let (risk, why) = risk(&services, worst_before.as_ref(), worst_after.as_ref());
         let known = &self.warned;
@@ -46,6 +49,21 @@ impl Running {
             why,
             warnings: warnings.collect(),
         })
+    }
+
+    /// Flows of the last minute on slots that move: those of each backend, by the part of its slots that it loses.
+    fn following(&self, planned: &PlannedService) -> Option<u64> {
+        let service = self.service(&planned.name)?;
+        let counters = self.counters().ok()?;
+        let since = &self.programmed.get(&planned.name)?.changed;
+        let mut flows = 0.0;
+        for backend in planned.backends.iter().filter(|backend| backend.slots_before > 0) {
+            let Some(there) = service.backends.iter().find(|there| there.name == backend.name) else { continue };
+            let Some(place) = self.allocations.backends.get(&id(service, there)) else { continue };
+            let new: u64 = self.observer.since(since, &counters, &[place.index]).iter().sum();
+            flows += new as f64 * f64::from(backend.slots_leaving) / f64::from(backend.slots_before);
+        }
+        Some(flows.round() as u64)
     }
 
     /// What is left of each weight of a config, as far as that is known now; who is new is taken to be up.

@@ -99,7 +99,17 @@ fn one(before: Option<Side<'_, '_>>, after: Option<Side<'_, '_>>) -> PlannedServ
     let (old_shares, new_shares) = (shares(&old), shares(&new));
     let names: BTreeSet<&BackendName> =
         was.iter().chain(&will).flat_map(|service| &service.backends).map(|backend| &backend.name).collect();
+    // Slots that each has, and those that it loses.
+    let mut had: BTreeMap<&BackendName, (u32, u32)> = BTreeMap::new();
+    for (slot, owner) in old.iter().enumerate() {
+        if let Some(name) = owner {
+            let (slots, leaving) = had.entry(name).or_default();
+            *slots += 1;
+            *leaving += u32::from(!same_mapping || new.get(slot) != Some(owner));
+        }
+    }
     let backends = names.into_iter().map(|name| {
+        let (slots_before, slots_leaving) = had.get(name).copied().unwrap_or_default();
         let (old, new) = (member(&before, name), member(&after, name));
         PlannedBackend {
             name: name.clone(),
@@ -112,6 +122,8 @@ fn one(before: Option<Side<'_, '_>>, after: Option<Side<'_, '_>>) -> PlannedServ
             weight_after: new.as_ref().map(|member| member.weight),
             share_before: old.as_ref().map(|_| old_shares.get(name).copied().unwrap_or(0.0)),
             share_after: new.as_ref().map(|_| new_shares.get(name).copied().unwrap_or(0.0)),
+            slots_before,
+            slots_leaving,
             load_before: old.and_then(|member| member.load),
             load_after: new.and_then(|member| member.load),
         }
@@ -125,6 +137,7 @@ fn one(before: Option<Side<'_, '_>>, after: Option<Side<'_, '_>>) -> PlannedServ
         change: kind,
         slots: new.len().max(old.len()) as u32,
         slots_moved: slots_moved as u32,
+        flows_following: None,
         backends,
     }
 }
