@@ -110,6 +110,7 @@ fn what_can_not_be_carried_is_stopped_whoever_asks() -> Result<()> {
     let file = proposed(&controller, &[less])?;
     refused(&controller, &["apply", file.path()], &["[BAL012]", "125 %", "nothing was applied"])?;
     refused(&controller, &["plan", file.path()], &["[BAL012]"])?;
+    ensure!(controller.status()?.config_refused.is_none(), "the file on disk is what runs");
     // A start and a reload are no other way in.
     let good = fs::read_to_string(controller.config())?;
     fs::write(controller.config(), &file.text)?;

@@ -26,8 +26,9 @@ use super::api::{Apply, CaptureRequest, Drain, Flow, Refused, Rollback, SetWeigh
 use crate::controller::handle::{Asked, Caller, Handle, Refusal};
 use crate::model::{ServiceName, Weight};
 
-/// Room for a large config.
-const LARGEST_REQUEST: usize = 64 << 20;
+const LARGEST_REQUEST: usize = 64 * 1024;
+/// A config of many services and lists.
+const LARGEST_CONFIG: usize = 64 << 20;
 /// Owner and group may talk to the controller, nobody else.
 const MODE: u32 = 0o660;
 
@@ -82,8 +83,8 @@ fn router(handle: Handle) -> Router {
         .route("/v1/explain", only("POST", post(explain)))
         .route("/v1/capture", only("POST", post(capture)))
         .route("/v1/reload", only("POST", post(reload)))
-        .route("/v1/apply", only("POST", post(apply)))
-        .route("/v1/plan", only("POST", post(plan)))
+        .route("/v1/apply", only("POST", post(apply)).layer(DefaultBodyLimit::max(LARGEST_CONFIG)))
+        .route("/v1/plan", only("POST", post(plan)).layer(DefaultBodyLimit::max(LARGEST_CONFIG)))
         .route("/v1/confirm", only("POST", post(confirm)))
         .route("/v1/rollback", only("POST", post(rollback)))
         .route("/v1/history", only("GET", get(history)))

@@ -85,11 +85,14 @@ impl Running {
             }
             Ok(Proposal::unasked(text, &file, asked))
         });
-        match proposal {
+        let outcome = match proposal {
             Ok(proposal) if proposal.text == self.text => self.apply(&proposal),
             Ok(proposal) => self.at_once_or_guarded(&proposal),
             Err(refusal) => self.noted(Err(refusal)),
-        }
+        };
+        // Only here is the file newer than what runs.
+        self.refused = outcome.as_ref().err().map(ToString::to_string);
+        outcome
     }
 
     /// What somebody proposes: at once, or on probation.
@@ -140,9 +143,8 @@ impl Running {
             Err(_) => "refused",
         };
         *self.applies.entry(result).or_default() += 1;
-        self.refused = outcome.as_ref().err().map(ToString::to_string);
         if outcome.is_ok() {
-            self.applied_at = SystemTime::now();
+            (self.refused, self.applied_at) = (None, SystemTime::now());
         }
         outcome
     }

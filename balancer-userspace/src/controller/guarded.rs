@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use balancer_common::verdict::Reason;
+
 use super::apply::{Asked, Proposal};
 use super::running::{Running, id};
 use super::verify::Trial;
@@ -24,6 +26,10 @@ const LEAST_REPEATED: u64 = 20;
 const DROPPED: f64 = 0.01;
 const LEAST_DROPPED: u64 = 20;
 
+/// Drops that a change can cause; the others are for what clients send.
+const OURS: [Reason; 5] =
+    [Reason::NoBackend, Reason::BackendMissing, Reason::PacketTooBig, Reason::NoHeadroom, Reason::FlowTableFull];
+
 /// A change that nobody has confirmed yet.
 pub(super) struct Guarded {
     fallback: Fallback,
@@ -38,6 +44,8 @@ pub(super) struct Guarded {
     next: Instant,
     pause: Duration,
     deadline: Instant,
+    /// That it is taken back is in the history.
+    recorded: bool,
 }
 
 /// What is watched, as counted at a moment.
@@ -138,6 +146,7 @@ impl Running {
             next: now + pause,
             pause,
             deadline: now + duration,
+            recorded: false,
             fallback: Fallback {
                 text: self.text.clone(),
                 overrides: self.overrides.clone(),
@@ -187,13 +196,15 @@ impl Running {
 
     /// Brings back what was in force before the guarded change.
     pub(super) fn take_back(&mut self, why: &str, uid: Option<u32>) -> Result<Reloaded, Refusal> {
-        let Some(guarded) = self.guarded.take() else {
+        let Some(mut guarded) = self.guarded.take() else {
             return Err(Refusal::NotFound("no guarded change is under way".to_owned()));
         };
         let command = guarded.asked.command.clone();
-        log::warn!("taking back {command}: {why}");
-        let tried = Asked { command: command.clone(), reason: Some(why.to_owned()), ..guarded.asked.clone() };
-        self.record_as(tried, Outcome::RolledBack);
+        if !std::mem::replace(&mut guarded.recorded, true) {
+            log::warn!("taking back {command}: {why}");
+            let tried = Asked { command: command.clone(), reason: Some(why.to_owned()), ..guarded.asked.clone() };
+            self.record_as(tried, Outcome::RolledBack);
+        }
         self.overrides.clone_from(&guarded.fallback.overrides);
         let asked =
             Asked { uid, command: format!("taken back: {command}"), reason: Some(why.to_owned()), accept: Vec::new() };
@@ -262,9 +273,10 @@ impl Running {
     fn counted(&self) -> anyhow::Result<Counted> {
         let counters = self.counters()?;
         let services = self.plane.service_counters(self.pools.services.highest())?;
+        let drops = self.plane.drops()?;
         let mut counted = Counted {
             forwarded: counters.iter().map(|counters| counters.packets).sum(),
-            dropped: self.plane.drops()?.iter().sum(),
+            dropped: OURS.iter().filter_map(|reason| drops.get(*reason as usize)).sum(),
             services: BTreeMap::new(),
         };
         for service in &self.config.services {

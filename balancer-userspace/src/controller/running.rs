@@ -76,6 +76,8 @@ pub(super) struct Running {
     pub(super) guarded: Option<Guarded>,
     /// Loaded when it is first needed.
     pub(super) shadow: Option<Shadow>,
+    /// Once is enough where it can't be loaded, until a change needs it.
+    pub(super) shadow_tried: bool,
     /// Set where the next step is tried before it is made.
     pub(super) trial: Option<Trial>,
     pub(super) interfaces: BTreeMap<String, Result<dataplane::Attached, String>>,

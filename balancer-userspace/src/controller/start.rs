@@ -190,6 +190,7 @@ fn adopt(path: &Path, config: Config, state: StateDir, mut plane: DataPlane) -> 
         observer: super::observer::Observer::default(),
         guarded: None,
         shadow: None,
+        shadow_tried: false,
         trial: None,
         interfaces: BTreeMap::new(),
         applies: BTreeMap::from([("ok", 0), ("refused", 0), ("failed", 0)]),
