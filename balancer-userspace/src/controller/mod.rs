@@ -1,7 +1,8 @@
 //! The one task that owns what runs. Everything else sends it commands or events.
 //!
-//! `running` holds what is in force and brings the kernel to it; `change` is what people ask for, `interfaces` where the
-//! program sits, `report` and `explain` what is said about it all.
+//! `running` holds what is in force and brings the kernel to it, with `planned` and `places`; `apply` and `change` are what people
+//! ask for, `verify` and `guarded` what keeps that from doing harm, `interfaces` where the program sits, `report` and `explain`
+//! what is said about it all.
 
 mod allocate;
 mod apply;
@@ -19,6 +20,8 @@ mod learn;
 mod lookups;
 mod observer;
 mod paths;
+mod places;
+mod planned;
 mod preview;
 mod report;
 mod running;

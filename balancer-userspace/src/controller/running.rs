@@ -5,17 +5,18 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, Result, ensure};
-use balancer_common::layout::{Former, ServiceEntry, flags};
+use anyhow::Result;
+use balancer_common::layout::flags;
 use balancer_common::slot::{BackendIndex, Slot};
 
-use super::allocate::{Pools, identity, index};
+use super::allocate::{Pools, index};
 use super::apply::Warned;
 use super::capture::Capture;
 use super::fragments::Held;
 use super::guarded::Guarded;
 use super::observer::{Moment, Observer};
 use super::paths::PathMtus;
+use super::places::Given;
 use super::settle::Tracked;
 use super::verify::Trial;
 use crate::dataplane::{self, Changes, Counters, DataPlane, Image, NewTable, Opened, Shadow, TableCounts, TableState};
@@ -23,8 +24,8 @@ use crate::health::Health;
 use crate::history::History;
 use crate::model::{Backend, BackendId, CheckKind, Config, ForwardMode, Service, ServiceName, Weight};
 use crate::neighbor::{Reachability, Wanted};
-use crate::plan::{Effective, Numbering, Placed, ServicePlan, Standing, effective, keeps_flows, plan_service, step};
-use crate::state::{Allocated, Allocations, Leaving, Overrides, StateDir};
+use crate::plan::{Effective, ServicePlan, Standing, effective, step};
+use crate::state::{Allocations, Overrides, StateDir};
 
 /// What health checks last said of a backend.
 #[derive(Debug, Clone, Default)]
@@ -126,167 +127,10 @@ impl Running {
         })
     }
 
-    fn health(&self, service: &Service, id: &BackendId) -> Health {
+    pub(super) fn health(&self, service: &Service, id: &BackendId) -> Health {
         match service.health.kind {
             CheckKind::None => Health::Up,
             _ => self.checked.get(id).map_or(Health::Unknown, |checked| checked.health),
-        }
-    }
-
-    /// The index of a backend, a new one where it has none or became another to the kernel.
-    fn place_backend(&mut self, service: &Service, backend: &Backend, given: &mut Given) -> Result<u16> {
-        let id = id(service, backend);
-        let identity = identity(service, backend, &self.config.node);
-        let before = self.allocations.backends.get(&id).cloned();
-        if let Some(allocated) = before.as_ref().filter(|allocated| allocated.identity == identity) {
-            return Ok(allocated.index);
-        }
-        if let Some(old) = before {
-            self.leave(service, &id, old, given);
-        }
-        // One that left and comes back is the same to its flows.
-        let back = |left: &Leaving| left.id == id && left.allocated.identity == identity;
-        if let Some(place) = self.allocations.leaving.iter().position(back) {
-            let allocated = self.allocations.leaving.remove(place).allocated;
-            given.changed = true;
-            self.allocations.backends.insert(id, allocated.clone());
-            return Ok(allocated.index);
-        }
-        let base = given.bases.get(&id).copied().unwrap_or_default();
-        let place = self.pools.backends.take().context("no place is left for a backend; raise `limits.backends`")?;
-        let allocated = Allocated { index: index(place), base, identity };
-        given.fresh.push(allocated.index);
-        self.allocations.backends.insert(id, allocated);
-        Ok(index(place))
-    }
-
-    /// A backend's index is free at once, or when the flows that it has are gone.
-    fn leave(&mut self, service: &Service, id: &BackendId, old: Allocated, given: &mut Given) {
-        given.changed = true;
-        let counted = given.counters.get(usize::from(old.index)).copied().unwrap_or_default();
-        given.bases.insert(id.clone(), old.base + counted);
-        let has_flows = self.image.backends.contains_key(&old.index) && self.programmed.contains_key(&service.name);
-        if keeps_flows(service) && has_flows {
-            self.allocations.leaving.push(Leaving { id: id.clone(), allocated: old, since: self.plane.clock() });
-        } else {
-            given.freed.push(old.index);
-        }
-    }
-
-    fn place_service(&mut self, service: &Service, given: &mut Given) -> Result<u16> {
-        if let Some(number) = self.allocations.services.get(&service.name) {
-            return Ok(*number);
-        }
-        let number = self.pools.services.take().context("no place is left for a service; raise `limits.services`")?;
-        let number = u16::try_from(number)?;
-        given.numbered.push(number);
-        self.allocations.services.insert(service.name.clone(), number);
-        Ok(number)
-    }
-
-    /// The entry that the kernel has for a service of this number.
-    fn entry_before(&self, service: &Service, number: u16) -> Option<ServiceEntry> {
-        if let Some(programmed) = self.programmed.get(&service.name) {
-            return Some(programmed.plan.entry);
-        }
-        self.image.services().find(|entry| entry.number == number)
-    }
-
-    fn plan(&mut self, service: &Service, given: &mut Given) -> Result<ServicePlan> {
-        let absent = self.absent_backends(service);
-        for (id, old) in absent {
-            self.allocations.backends.remove(&id);
-            self.leave(service, &id, old, given);
-        }
-        let mut placed = Vec::with_capacity(service.backends.len());
-        for backend in &service.backends {
-            let index = self.place_backend(service, backend, given)?;
-            let next_hop = match self.reachable.get(&wanted(service, backend)) {
-                Some(Reachability::Resolved(next_hop)) => Some(self.paths.applied(next_hop, backend.address)),
-                _ => None,
-            };
-            placed.push(Placed {
-                index,
-                weight: self.effective(service, backend).weight,
-                next_hop,
-                dead: self.health(service, &id(service, backend)) == Health::Down,
-            });
-        }
-        let number = self.place_service(service, given)?;
-        let before = self.entry_before(service, number);
-        let numbering = Numbering {
-            number,
-            table: before.map_or(u32::from(number) * 2, |entry| entry.table),
-            era: before.map_or(0, |entry| entry.era),
-            acl: before.map_or(0, |entry| entry.acl),
-            former: before.is_some_and(|entry| entry.has(flags::FORMER)) && keeps_flows(service),
-        };
-        let mut plan = plan_service(service, &placed, &numbering, &self.config.node);
-        if let Some(before) = before {
-            self.follow_mapping(service, &mut plan, &before, given)?;
-            if before.has(flags::FORMER) && !plan.entry.has(flags::FORMER) {
-                given.freed_tables.push(before.table ^ 1);
-            }
-        }
-        self.keep_entries(service, &mut plan, &placed);
-        let same_lists = self.programmed.get(&service.name).map(|p| *p.plan.guard == service.guard);
-        if same_lists == Some(false) || (same_lists.is_none() && plan.acl().next().is_some()) {
-            plan.set_acl(plan.entry.acl.wrapping_add(1));
-        }
-        Ok(plan)
-    }
-
-    /// With another seed, affinity or table size flows have other slots: the table goes to the other place, and the one
-    /// that is there becomes the former.
-    fn follow_mapping(
-        &self,
-        service: &Service,
-        plan: &mut ServicePlan,
-        before: &ServiceEntry,
-        given: &mut Given,
-    ) -> Result<()> {
-        if plan.same_mapping(before) {
-            return Ok(());
-        }
-        ensure!(
-            !before.has(flags::FORMER),
-            "{}: the last change of seed, affinity or table size still has flows; it is over after \
-             `service.connections.quiet` without any of them",
-            service.name
-        );
-        plan.remap(before.table ^ 1, before.era.wrapping_add(1));
-        if plan.keeps {
-            let former = Former {
-                keys: before.keys,
-                table: before.table,
-                table_size: before.table_size,
-                port_mask: before.port_mask,
-                since: self.plane.clock(),
-            };
-            given.former.push((before.number, former));
-        } else {
-            given.freed_tables.push(before.table);
-        }
-        Ok(())
-    }
-
-    /// Backends of the service that the config has no more.
-    fn absent_backends(&self, service: &Service) -> Vec<(BackendId, Allocated)> {
-        let present: BTreeSet<_> = service.backends.iter().map(|backend| &backend.name).collect();
-        let of_service = self.allocations.backends.iter().filter(|(id, _)| id.service == service.name);
-        let absent = of_service.filter(|(id, _)| !present.contains(&id.backend));
-        absent.map(|(id, allocated)| (id.clone(), allocated.clone())).collect()
-    }
-
-    /// Backends that can't be reached at the moment, and those that leave, keep the entry they have: their flows go on as
-    /// soon as the way is there again.
-    fn keep_entries(&self, service: &Service, plan: &mut ServicePlan, placed: &[Placed]) {
-        let unreached = placed.iter().filter(|place| place.next_hop.is_none()).map(|place| place.index);
-        let left = self.allocations.leaving.iter().filter(|left| left.id.service == service.name);
-        for index in unreached.chain(left.map(|left| left.allocated.index)) {
-            if let Some(entry) = self.image.backends.get(&index) {
-                plan.backends.push((index, *entry));
-            }
         }
     }
 
@@ -447,38 +291,6 @@ impl Running {
         Ok((publish, changed))
     }
 
-    /// Gives back numbers and places of services that are in the config no more, and says which these are.
-    fn release_absent(&mut self, given: &mut Given) -> Vec<ServiceName> {
-        let names = self.all_services();
-        let absent: Vec<(ServiceName, u16)> = self
-            .allocations
-            .services
-            .iter()
-            .filter(|(name, _)| !names.contains(*name))
-            .map(|(name, number)| (name.clone(), *number))
-            .collect();
-        for (name, number) in &absent {
-            self.allocations.services.remove(name);
-            given.freed_numbers.push(*number);
-            given.freed_tables.extend([u32::from(*number) * 2, u32::from(*number) * 2 + 1]);
-        }
-        self.allocations.backends.retain(|id, allocated| {
-            let keep = names.contains(&id.service);
-            if !keep {
-                given.freed.push(allocated.index);
-            }
-            keep
-        });
-        self.allocations.leaving.retain(|left| {
-            let keep = names.contains(&left.id.service);
-            if !keep {
-                given.freed.push(left.allocated.index);
-            }
-            keep
-        });
-        absent.into_iter().map(|(name, _)| name).collect()
-    }
-
     fn note_applied(
         &mut self,
         plans: Vec<(ServiceName, ServicePlan)>,
@@ -523,30 +335,3 @@ impl Running {
 
 /// Tables to publish, by place, and the services whose tables changed.
 type NewTables = (Vec<(u32, NewTable)>, Vec<ServiceName>);
-
-/// Places given and taken back in one step.
-#[derive(Default)]
-struct Given {
-    counters: Vec<Counters>,
-    now: u32,
-    /// What backends that lose their index were sent.
-    bases: HashMap<BackendId, Counters>,
-    fresh: Vec<u16>,
-    freed: Vec<u16>,
-    numbered: Vec<u16>,
-    freed_numbers: Vec<u16>,
-    freed_tables: Vec<u32>,
-    former: Vec<(u16, Former)>,
-    /// Who has which place is another than before, though no place is new.
-    changed: bool,
-}
-
-impl Given {
-    fn any(&self) -> bool {
-        self.changed
-            || !self.fresh.is_empty()
-            || !self.freed.is_empty()
-            || !self.numbered.is_empty()
-            || !self.freed_numbers.is_empty()
-    }
-}
