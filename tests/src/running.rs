@@ -5,8 +5,18 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use anyhow::{Context, Result, ensure};
 use aya::programs::loaded_programs;
 
-/// The newest program of the product that the kernel holds.
+use crate::netns::Namespace;
+
+/// A program that is on an interface.
 pub struct Program(OwnedFd);
+
+/// Number of the XDP program on an interface. Not every program of the product is on one: changes are tried in another.
+pub fn number(namespace: &Namespace, interface: &str) -> Result<u32> {
+    let output = namespace.command("ip").args(["-j", "-d", "link", "show", "dev", interface]).output()?;
+    let links: serde_json::Value = serde_json::from_slice(&output.stdout).context("reading ip -j link")?;
+    let number = links[0]["xdp"]["prog"]["id"].as_u64();
+    Ok(number.with_context(|| format!("no XDP program on {interface}"))? as u32)
+}
 
 /// The fields of `union bpf_attr` that BPF_PROG_TEST_RUN reads and writes (linux/bpf.h).
 #[repr(C)]
@@ -33,10 +43,10 @@ struct TestRun {
 const BPF_PROG_TEST_RUN: libc::c_long = 10;
 
 impl Program {
-    pub fn newest() -> Result<Self> {
-        let ours = loaded_programs().filter_map(Result::ok).filter(|info| info.name_as_str() == Some("balancer"));
-        let newest = ours.max_by_key(|info| info.id()).context("the kernel holds no program of the product")?;
-        Ok(Self(newest.fd()?.as_fd().try_clone_to_owned()?))
+    pub fn on(namespace: &Namespace, interface: &str) -> Result<Self> {
+        let number = number(namespace, interface)?;
+        let found = loaded_programs().filter_map(Result::ok).find(|info| info.id() == number);
+        Ok(Self(found.context("the program is gone")?.fd()?.as_fd().try_clone_to_owned()?))
     }
 
     /// XDP's answer, and the frame as it leaves.

@@ -91,7 +91,7 @@ impl<'a> World<'a> {
         Ok(Self {
             lab,
             controller,
-            program: Program::newest()?,
+            program: Program::on(&lab.balancer, "eth0")?,
             servers,
             wanted,
             macs,
@@ -244,7 +244,7 @@ impl<'a> World<'a> {
                 let pause = Duration::from_millis(self.rng.random_range(0..3000));
                 self.pass(pause)?;
                 self.controller.run()?;
-                self.program = Program::newest()?;
+                self.program = Program::on(&self.lab.balancer, "eth0")?;
                 "killed and started".to_owned()
             }
             9 if self.remaps => {

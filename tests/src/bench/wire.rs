@@ -18,6 +18,7 @@ use aya::maps::PerCpuArray;
 use crate::lab::VIP4;
 use crate::netns::Namespace;
 use crate::programs::attach;
+use crate::running;
 
 pub const BACKENDS: u8 = 3;
 
@@ -102,20 +103,16 @@ impl Wire {
 
     /// MAC address of `in0`.
     pub fn mac(&self) -> Result<[u8; 6]> {
-        let text = self.link()?["address"].as_str().context("no MAC address")?.to_owned();
+        let output = self.balancer.command("ip").args(["-j", "link", "show", "dev", "in0"]).output()?;
+        let links: serde_json::Value = serde_json::from_slice(&output.stdout).context("reading ip -j link")?;
+        let text = links[0]["address"].as_str().context("no MAC address")?.to_owned();
         let bytes: Vec<u8> = text.split(':').map(|byte| u8::from_str_radix(byte, 16)).collect::<Result<_, _>>()?;
         bytes.try_into().map_err(|_| anyhow::anyhow!("{text} is no MAC address"))
     }
 
     /// Number of the XDP program on `in0`.
     pub fn program(&self) -> Result<u32> {
-        Ok(self.link()?["xdp"]["prog"]["id"].as_u64().context("no XDP program on in0")? as u32)
-    }
-
-    fn link(&self) -> Result<serde_json::Value> {
-        let output = self.balancer.command("ip").args(["-j", "-d", "link", "show", "dev", "in0"]).output()?;
-        let links: serde_json::Value = serde_json::from_slice(&output.stdout).context("reading ip -j link")?;
-        Ok(links[0].clone())
+        running::number(&self.balancer, "in0")
     }
 }
 
