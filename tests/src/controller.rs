@@ -6,9 +6,11 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use balancer::control::api::Status;
+use balancer::control::api::{History, Status};
+use balancer::history::Record;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde::de::DeserializeOwned;
 use tempfile::TempDir;
 
 use crate::netns::{Namespace, unique};
@@ -20,6 +22,12 @@ pub struct Controller<'a> {
     directory: TempDir,
     pin_dir: PathBuf,
     process: Option<Child>,
+}
+
+/// A config that a controller is not told of yet.
+pub struct Proposed {
+    pub path: String,
+    pub text: String,
 }
 
 impl<'a> Controller<'a> {
@@ -105,8 +113,47 @@ impl<'a> Controller<'a> {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
+    /// What a command answers that must be done.
+    pub fn json<T: DeserializeOwned>(&self, args: &[&str]) -> Result<T> {
+        Ok(serde_json::from_str(&self.done(&[args, &["--json"]].concat())?)?)
+    }
+
+    /// Runs a command whose answer must be no, for these reasons.
+    pub fn refused(&self, args: &[&str], wanted: &[&str]) -> Result<()> {
+        let output = self.cli(args)?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(output.status.code() == Some(1), "{args:?}: {}: {said}", output.status);
+        for part in wanted {
+            ensure!(said.contains(part), "no {part:?} in {said}");
+        }
+        Ok(())
+    }
+
     pub fn status(&self) -> Result<Status> {
-        Ok(serde_json::from_str(&self.done(&["status", "--json"])?)?)
+        self.json(&["status"])
+    }
+
+    /// The first service's shares in the kernel.
+    pub fn shares(&self) -> Result<Vec<f64>> {
+        let status = self.status()?;
+        Ok(status.services[0].backends.iter().map(|backend| backend.share.kernel.unwrap_or(0.0)).collect())
+    }
+
+    /// The history, oldest first.
+    pub fn records(&self) -> Result<Vec<Record>> {
+        Ok(self.json::<History>(&["history"])?.records)
+    }
+
+    /// Writes a config beside the controller's: the same, but one text stands in the place of another.
+    pub fn propose(&self, replaced: &[(&str, &str)]) -> Result<Proposed> {
+        let mut text = fs::read_to_string(self.config())?;
+        for (usual, other) in replaced {
+            ensure!(text.contains(usual), "no {usual:?} in\n{text}");
+            text = text.replacen(usual, other, 1);
+        }
+        let path = self.config().with_file_name("proposed.toml").display().to_string();
+        fs::write(&path, &text)?;
+        Ok(Proposed { path, text })
     }
 
     /// Waits until the status is as wanted.

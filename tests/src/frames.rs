@@ -18,24 +18,13 @@ use crate::model::Model;
 use crate::packets::generate;
 use crate::world::{World, specs};
 
-/// The packed corpus: inputs, each behind its length in four bytes (little endian).
+/// The packed corpus, see [`xtask::corpus`].
 pub static CORPUS: &[u8] = include_bytes!("../../fuzz/corpus.bin");
 
 const IP: [Layer; 5] =
     [Layer::EtherPayload, Layer::Ipv4Header, Layer::Ipv4Packet, Layer::Ipv6Header, Layer::Ipv6Packet];
 /// Bytes that an outer header, a GUE header and a tag can add; an answer to what is too big quotes less.
 const MOST_ADDED: usize = 40 + 8 + 4 + 4 + 48;
-
-/// The inputs of a packed corpus.
-pub fn unpack(mut packed: &[u8]) -> Vec<&[u8]> {
-    let mut inputs = Vec::new();
-    while let Some((length, rest)) = packed.split_first_chunk::<4>() {
-        let (input, rest) = rest.split_at(rest.len().min(u32::from_le_bytes(*length) as usize));
-        inputs.push(input);
-        packed = rest;
-    }
-    inputs
-}
 
 /// The frames of an input.
 pub fn frames(mut input: &[u8]) -> Vec<&[u8]> {

@@ -3,65 +3,22 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
-use balancer::control::api::{ChangeKind, Generation, History, Plan, Reloaded, Risk};
+use balancer::control::api::{ChangeKind, Generation, Plan, Reloaded, Risk};
 use harness::controller::Controller;
 use harness::web::Web;
 use nix::sys::signal::Signal;
-
-/// The web service with these weights, in a file beside the controller's.
-struct Proposed {
-    path: std::path::PathBuf,
-    text: String,
-}
-
-/// A file with the controller's config in which one text stands in the place of another.
-fn proposed(controller: &Controller<'_>, replaced: &[(&str, &str)]) -> Result<Proposed> {
-    let mut text = fs::read_to_string(controller.config())?;
-    for (usual, other) in replaced {
-        ensure!(text.contains(usual), "no {usual:?} in\n{text}");
-        text = text.replacen(usual, other, 1);
-    }
-    let path = controller.config().with_file_name("proposed.toml");
-    fs::write(&path, &text)?;
-    Ok(Proposed { path, text })
-}
-
-impl Proposed {
-    fn path(&self) -> &str {
-        self.path.to_str().unwrap_or_default()
-    }
-}
-
-fn refused(controller: &Controller<'_>, args: &[&str], wanted: &[&str]) -> Result<()> {
-    let output = controller.cli(args)?;
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    ensure!(output.status.code() == Some(1), "{args:?}: {}: {said}", output.status);
-    for part in wanted {
-        ensure!(said.contains(part), "no {part:?} in {said}");
-    }
-    Ok(())
-}
-
-fn plan(controller: &Controller<'_>, file: &str) -> Result<Plan> {
-    Ok(serde_json::from_str(&controller.done(&["plan", file, "--json"])?)?)
-}
-
-fn shares(controller: &Controller<'_>) -> Result<Vec<f64>> {
-    let status = controller.status()?;
-    Ok(status.services[0].backends.iter().map(|backend| backend.share.kernel.unwrap_or(0.0)).collect())
-}
 
 #[test]
 fn what_a_plan_says_is_what_applying_it_does() -> Result<()> {
     let web = Web::new(3)?;
     let controller = Controller::start(&web.lab.balancer, &web.config(&[100, 100, 100]))?;
     controller.wait_all_up()?;
-    let same = proposed(&controller, &[])?;
-    let nothing = plan(&controller, same.path())?;
+    let same = controller.propose(&[])?;
+    let nothing = controller.json::<Plan>(&["plan", &same.path])?;
     ensure!(nothing.services.is_empty() && nothing.risk == Risk::None, "{nothing:#?}");
 
-    let file = proposed(&controller, &[("weight = 100", "weight = 400")])?;
-    let planned = plan(&controller, file.path())?;
+    let file = controller.propose(&[("weight = 100", "weight = 400")])?;
+    let planned = controller.json::<Plan>(&["plan", &file.path])?;
     let service = &planned.services[0];
     ensure!(service.change == ChangeKind::Changed && planned.risk >= Risk::Medium, "{planned:#?}");
     ensure!(planned.warnings.iter().any(|warning| warning.id == "BAL016" && warning.new), "{planned:#?}");
@@ -71,29 +28,29 @@ fn what_a_plan_says_is_what_applying_it_does() -> Result<()> {
 
     // Connections of before the plan, of which those on slots that move follow their backend.
     ensure!(web.requests(600)?.failed == 0);
-    let planned = plan(&controller, file.path())?;
+    let planned = controller.json::<Plan>(&["plan", &file.path])?;
     let following = planned.services[0].flows_following.context("no flows")? as f64;
     let moving = 600.0 * f64::from(service.slots_moved) / f64::from(service.slots);
     ensure!((following - moving).abs() < 100.0, "{following} follow, not {moving}");
 
     // A dry run changes nothing; a warning that nobody accepted stops the change, and so does an unknown reason.
-    let base = ["apply", file.path(), "--plan", &planned.id];
+    let base = ["apply", &file.path, "--plan", &planned.id];
     let apply = |more: &[&'static str]| [&base[..], more].concat();
     let taken: &[&'static str] = &["--accept", "BAL016,BAL019", "--reason", "b0 is the new machine"];
     controller.done(&[&apply(taken)[..], &["--dry-run"]].concat())?;
-    refused(&controller, &apply(&[]), &["[BAL016]", "[BAL019]", "--accept BAL016 --accept BAL019 --reason"])?;
-    refused(&controller, &apply(&["--accept", "BAL016,BAL019"]), &["--reason"])?;
-    refused(&controller, &apply(&["--accept", "BAL999", "--reason", "x"]), &["no finding BAL999"])?;
-    ensure!(plan(&controller, file.path())?.id == planned.id, "something changed");
+    controller.refused(&apply(&[]), &["[BAL016]", "[BAL019]", "--accept BAL016 --accept BAL019 --reason"])?;
+    controller.refused(&apply(&["--accept", "BAL016,BAL019"]), &["--reason"])?;
+    controller.refused(&apply(&["--accept", "BAL999", "--reason", "x"]), &["no finding BAL999"])?;
+    ensure!(controller.json::<Plan>(&["plan", &file.path])?.id == planned.id, "something changed");
 
-    let applied: Reloaded = serde_json::from_str(&controller.done(&[&apply(taken)[..], &["--json"]].concat())?)?;
+    let applied: Reloaded = controller.json(&apply(taken))?;
     ensure!(applied.changed.len() == 1 && applied.warnings.len() == 2, "{applied:?}");
     ensure!(fs::read_to_string(controller.config())? == file.text, "the config's file is not what is in force");
-    for (backend, share) in service.backends.iter().zip(shares(&controller)?) {
+    for (backend, share) in service.backends.iter().zip(controller.shares()?) {
         ensure!(backend.share_after == Some(share), "{backend:?}, but {share} in the kernel");
     }
     // The same once more, on the plan from before.
-    refused(&controller, &apply(taken), &["is stale"])
+    controller.refused(&apply(taken), &["is stale"])
 }
 
 #[test]
@@ -107,15 +64,15 @@ fn what_can_not_be_carried_is_stopped_whoever_asks() -> Result<()> {
     let mut controller = Controller::start(&web.lab.balancer, &sized(web.config(&[100, 100])))?;
     controller.wait_all_up()?;
     let less = ("new_flows_per_second = 1200", "new_flows_per_second = 400");
-    let file = proposed(&controller, &[less])?;
-    refused(&controller, &["apply", file.path()], &["[BAL012]", "125 %", "nothing was applied"])?;
-    refused(&controller, &["plan", file.path()], &["[BAL012]"])?;
+    let file = controller.propose(&[less])?;
+    controller.refused(&["apply", &file.path], &["[BAL012]", "125 %", "nothing was applied"])?;
+    controller.refused(&["plan", &file.path], &["[BAL012]"])?;
     ensure!(controller.status()?.config_refused.is_none(), "the file on disk is what runs");
     // A start and a reload are no other way in.
     let good = fs::read_to_string(controller.config())?;
     fs::write(controller.config(), &file.text)?;
-    refused(&controller, &["reload"], &["[BAL012]"])?;
-    ensure!(shares(&controller)? == [shares(&controller)?[0], 1.0 - shares(&controller)?[0]]);
+    controller.refused(&["reload"], &["[BAL012]"])?;
+    ensure!(controller.shares()? == [controller.shares()?[0], 1.0 - controller.shares()?[0]]);
     controller.end(Signal::SIGTERM)?;
     let error = format!("{:#}", controller.run().unwrap_err());
     ensure!(error.contains("[BAL012]"), "{error}");
@@ -134,15 +91,15 @@ fn a_command_that_would_overload_needs_a_reason() -> Result<()> {
     };
     let controller = Controller::start(&web.lab.balancer, &sized(web.config(&[100, 100, 100])))?;
     controller.wait_all_up()?;
-    refused(&controller, &["weight", "web/b0", "900"], &["[BAL012]", "149 %", "--accept BAL012 --reason"])?;
-    ensure!((shares(&controller)?[0] - 1.0 / 3.0).abs() < 1e-4, "it was applied");
+    controller.refused(&["weight", "web/b0", "900"], &["[BAL012]", "149 %", "--accept BAL012 --reason"])?;
+    ensure!((controller.shares()?[0] - 1.0 / 3.0).abs() < 1e-4, "it was applied");
     controller.done(&["drain", "web/b1"])?;
-    refused(&controller, &["drain", "web/b2"], &["[BAL012]", "182 %"])?;
+    controller.refused(&["drain", "web/b2"], &["[BAL012]", "182 %"])?;
     let taken = ["drain", "web/b2", "--accept", "BAL012", "--reason", "the rack burns"];
     controller.done(&taken)?;
-    ensure!(shares(&controller)?[0] == 1.0);
-    let history: History = serde_json::from_str(&controller.done(&["history", "--json"])?)?;
-    let last = history.records.last().context("no history")?;
+    ensure!(controller.shares()?[0] == 1.0);
+    let records = controller.records()?;
+    let last = records.last().context("no history")?;
     ensure!(last.reason.as_deref() == Some("the rack burns") && last.accepted == ["BAL012"], "{last:?}");
     ensure!(last.command == "drain of web/b2" && last.uid == Some(0), "{last:?}");
     Ok(())
@@ -154,17 +111,14 @@ fn every_generation_can_be_had_again_and_nobody_can_change_it() -> Result<()> {
     let mut controller = Controller::start(&web.lab.balancer, &web.config(&[100, 100]))?;
     controller.wait_all_up()?;
     let first = fs::read_to_string(controller.config())?;
-    let file = proposed(&controller, &[("weight = 100", "weight = 300")])?;
-    controller.done(&["apply", file.path(), "--accept", "BAL016,BAL019", "--reason", "b0 is larger"])?;
+    let file = controller.propose(&[("weight = 100", "weight = 300")])?;
+    controller.done(&["apply", &file.path, "--accept", "BAL016,BAL019", "--reason", "b0 is larger"])?;
     controller.done(&["weight", "web/b1", "600"])?;
-    let history = |controller: &Controller<'_>| -> Result<History> {
-        Ok(serde_json::from_str(&controller.done(&["history", "--json"])?)?)
-    };
-    let records = history(&controller)?.records;
+    let records = controller.records()?;
     ensure!(records.len() == 3, "{records:#?}");
     ensure!(records[0].command.starts_with("start with ") && records[1].command.starts_with("apply "), "{records:#?}");
     let [start, applied, weight] = [0, 1, 2].map(|at| records[at].generation.to_string());
-    let shown: Generation = serde_json::from_str(&controller.done(&["show", &applied, "--json"])?)?;
+    let shown: Generation = controller.json(&["show", &applied])?;
     ensure!(shown.text == file.text && shown.record == records[1], "{shown:#?}");
     let diff = controller.done(&["diff", &start, &applied])?;
     ensure!(diff.contains("-weight = 100\n") && diff.contains("+weight = 300\n"), "{diff}");
@@ -173,18 +127,18 @@ fn every_generation_can_be_had_again_and_nobody_can_change_it() -> Result<()> {
 
     // Back over the command, back over the file, and to a number; the third is in force after a restart too.
     controller.done(&["rollback"])?;
-    ensure!((shares(&controller)?[0] - 0.75).abs() < 1e-4, "{:?}", shares(&controller)?);
+    ensure!((controller.shares()?[0] - 0.75).abs() < 1e-4, "{:?}", controller.shares()?);
     controller.done(&["rollback", &start, "--reason", "as it was"])?;
-    ensure!((shares(&controller)?[0] - 0.5).abs() < 1e-4 && fs::read_to_string(controller.config())? == first);
+    ensure!((controller.shares()?[0] - 0.5).abs() < 1e-4 && fs::read_to_string(controller.config())? == first);
     controller.done(&["rollback", &weight])?;
-    let third = shares(&controller)?;
+    let third = controller.shares()?;
     ensure!((third[0] - 1.0 / 3.0).abs() < 1e-4, "{third:?}");
-    let before = history(&controller)?;
+    let before = controller.records()?;
     controller.end(Signal::SIGKILL)?;
     controller.run()?;
-    let (shares, after) = (shares(&controller)?, history(&controller)?);
-    ensure!(shares == third && after.records == before.records, "{shares:?}\n{after:#?}\nafter\n{before:#?}");
-    refused(&controller, &["rollback", "4711"], &["no generation 4711", &weight])?;
+    let (shares, after) = (controller.shares()?, controller.records()?);
+    ensure!(shares == third && after == before, "{shares:?}\n{after:#?}\nafter\n{before:#?}");
+    controller.refused(&["rollback", "4711"], &["no generation 4711", &weight])?;
 
     ensure!(controller.done(&["history", "--verify"])?.contains("6 generations"));
     controller.end(Signal::SIGTERM)?;
@@ -192,5 +146,5 @@ fn every_generation_can_be_had_again_and_nobody_can_change_it() -> Result<()> {
     let text = fs::read_to_string(&path)?;
     fs::write(&path, text.replacen("as it was", "as it is", 1))?;
     controller.run()?;
-    refused(&controller, &["history", "--verify"], &["was changed"])
+    controller.refused(&["history", "--verify"], &["was changed"])
 }

@@ -8,7 +8,6 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use balancer::control::api::History;
 use balancer::history::digest;
 use harness::connections::{Progress, hold};
 use harness::controller::Controller;
@@ -68,8 +67,8 @@ fn agreed(controller: &Controller<'_>) -> Result<u32> {
         "{weight}: {backend:?}"
     );
     controller.done(&["history", "--verify"])?;
-    let history: History = serde_json::from_str(&controller.done(&["history", "--json"])?)?;
-    let last = history.records.last().context("no history")?;
+    let records = controller.records()?;
+    let last = records.last().context("no history")?;
     ensure!(last.content == digest(text.as_bytes()), "the history ends with {last:?}");
     Ok(weight)
 }
@@ -84,14 +83,6 @@ fn no_crash_in_an_apply_leaves_half_of_it_or_breaks_a_connection() -> Result<()>
     };
     let mut controller = Controller::start(&web.lab.balancer, &config(100))?;
     controller.wait_all_up()?;
-    let texts = [100, 300].map(|weight| -> Result<(u32, String)> {
-        let text = fs::read_to_string(controller.config())?.replacen("weight = 100", &format!("weight = {weight}"), 1);
-        let path = controller.config().with_file_name(format!("proposed-{weight}.toml"));
-        fs::write(&path, text)?;
-        Ok((weight, path.display().to_string()))
-    });
-    let [equal, uneven] = texts;
-    let (equal, uneven) = (equal?, uneven?);
     let progress = Arc::new(Progress::default());
     let (mut killed, mut survived) = (0, 0);
     std::thread::scope(|scope| -> Result<()> {
@@ -103,9 +94,10 @@ fn no_crash_in_an_apply_leaves_half_of_it_or_breaks_a_connection() -> Result<()>
             for call in CALLS {
                 for place in places() {
                     let weight = agreed(&controller)?;
-                    let path = if weight == 100 { &uneven.1 } else { &equal.1 };
+                    let other = if weight == 100 { "weight = 300" } else { "weight = 100" };
+                    let file = controller.propose(&[(&format!("weight = {weight}"), other)])?;
                     let mut strace = killer(&controller, call, place)?;
-                    let args = ["apply", path, "--accept", "BAL016,BAL018,BAL019", "--reason", "a try"];
+                    let args = ["apply", &file.path, "--accept", "BAL016,BAL018,BAL019", "--reason", "a try"];
                     let output = controller.cli(&args)?;
                     let dead = !output.status.success();
                     if dead {

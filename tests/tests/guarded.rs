@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use balancer::control::api::{History, Reloaded};
-use balancer::history::{Outcome, Record};
+use balancer::control::api::Reloaded;
+use balancer::history::Outcome;
 use harness::controller::Controller;
 use harness::lab::VIP4;
 use harness::web::Web;
@@ -18,21 +18,12 @@ const TAKEN: [&str; 4] = ["--accept", "BAL016,BAL019", "--reason", "a try"];
 
 /// Applies the config with another weight for the first backend, on probation.
 fn guard(controller: &Controller<'_>, weight: u32, duration: &str) -> Result<Reloaded> {
-    let text = fs::read_to_string(controller.config())?.replacen("weight = 100", &format!("weight = {weight}"), 1);
-    let path = controller.config().with_file_name("proposed.toml");
-    fs::write(&path, text)?;
-    let path = path.to_str().context("a path")?;
-    let args = [&["apply", path, "--guard", duration, "--json"][..], &TAKEN].concat();
-    Ok(serde_json::from_str(&controller.done(&args)?)?)
+    let file = controller.propose(&[("weight = 100", &format!("weight = {weight}"))])?;
+    controller.json(&[&["apply", &file.path, "--guard", duration][..], &TAKEN].concat())
 }
 
 fn share(controller: &Controller<'_>) -> Result<f64> {
-    Ok(controller.status()?.services[0].backends[0].share.kernel.unwrap_or(0.0))
-}
-
-fn records(controller: &Controller<'_>) -> Result<Vec<Record>> {
-    let history: History = serde_json::from_str(&controller.done(&["history", "--json"])?)?;
-    Ok(history.records)
+    Ok(controller.shares()?[0])
 }
 
 /// Waits until no change is on probation.
@@ -55,9 +46,7 @@ fn what_nobody_confirms_is_taken_back_in_time_and_what_is_confirmed_stays() -> R
     let now = share(&controller)?;
     // A quarter of the way.
     ensure!((now - (1.0 / 3.0 + 1.0 / 12.0)).abs() < 1e-4, "after one step b0 has {now}");
-    let other = controller.cli(&["weight", "web/b1", "50"])?;
-    let said = String::from_utf8_lossy(&other.stderr).into_owned();
-    ensure!(other.status.code() == Some(1) && said.contains("balancer confirm"), "{said}");
+    controller.refused(&["weight", "web/b1", "50"], &["balancer confirm"])?;
     controller.wait_for("the last step", Duration::from_secs(5), |status| {
         status.guard.as_ref().is_some_and(|guard| guard.step == guard.steps)
     })?;
@@ -65,7 +54,7 @@ fn what_nobody_confirms_is_taken_back_in_time_and_what_is_confirmed_stays() -> R
     let took = over(&controller, Duration::from_secs(7))?;
     ensure!(took < Duration::from_secs(7), "{took:?}");
     ensure!((share(&controller)? - 1.0 / 3.0).abs() < 1e-4 && fs::read_to_string(controller.config())? == first);
-    let last = records(&controller)?;
+    let last = controller.records()?;
     let [.., tried, back] = &last[..] else { anyhow::bail!("{last:#?}") };
     ensure!(tried.result == Outcome::RolledBack && back.result == Outcome::Applied, "{last:#?}");
     ensure!(tried.reason.as_deref() == Some("nobody confirmed it in time"), "{tried:#?}");
@@ -73,7 +62,7 @@ fn what_nobody_confirms_is_taken_back_in_time_and_what_is_confirmed_stays() -> R
     guard(&controller, 400, "30s")?;
     controller.done(&["confirm"])?;
     ensure!((share(&controller)? - 2.0 / 3.0).abs() < 1e-4, "{}", share(&controller)?);
-    let last = records(&controller)?.pop().context("no record")?;
+    let last = controller.records()?.pop().context("no record")?;
     ensure!(last.result == Outcome::Applied && last.command.contains("confirmed by uid 0"), "{last:#?}");
     guard(&controller, 900, "30s")?;
     controller.done(&["rollback"])?;
@@ -103,7 +92,7 @@ fn the_config_puts_risky_changes_on_probation_whoever_asks() -> Result<()> {
     // Reading the same file again is no other change.
     controller.done(&["reload"])?;
     controller.done(&["confirm"])?;
-    let last = controller.status()?.services[0].backends[2].share.kernel.unwrap_or(0.0);
+    let last = controller.shares()?[2];
     ensure!((last - 300.0 / 505.0).abs() < 1e-4, "{last}");
     Ok(())
 }
@@ -171,7 +160,7 @@ fn a_weight_that_overloads_a_server_is_taken_back_before_much_harm_is_done() -> 
         let took = done?;
         ensure!(took < Duration::from_secs(15), "taken back after {took:?} only");
         ensure!((share(&controller)? - 1.0 / 3.0).abs() < 1e-4);
-        let last = records(&controller)?;
+        let last = controller.records()?;
         let [.., tried, _] = &last[..] else { anyhow::bail!("{last:#?}") };
         ensure!(tried.reason.as_deref().is_some_and(|why| why.contains("SYNs came again")), "{tried:#?}");
         println!("taken back after {took:?}; {made} connections made, {failed} not in time");

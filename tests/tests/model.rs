@@ -13,7 +13,7 @@ use balancer_common::frame::VecFrame;
 use balancer_common::verdict::{Reason, Verdict};
 use etherparse::icmpv4::DestUnreachableHeader;
 use etherparse::{Icmpv4Type, IpNumber, Ipv4Header, PacketBuilder};
-use harness::frames::{CORPUS, check_input, frames, unpack};
+use harness::frames::{CORPUS, check_input, frames};
 use harness::model::Model;
 use harness::netns::unique;
 use harness::packets::generate;
@@ -160,7 +160,7 @@ fn same_counters(pair: &Pair, drops: &[u64]) -> Result<()> {
 fn program_and_model_agree_on_the_corpus() -> Result<()> {
     let mut pair = pair()?;
     let mut out = vec![0; 4096];
-    let inputs = unpack(CORPUS);
+    let inputs = xtask::corpus::unpack(CORPUS);
     ensure!(inputs.len() > 500, "only {} inputs", inputs.len());
     for (number, input) in inputs.iter().enumerate() {
         check_input(input);

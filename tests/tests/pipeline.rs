@@ -13,16 +13,11 @@ use harness::web::Web;
 
 const HOSTS: [&str; 3] = ["edge-1", "edge-2", "edge-3"];
 
-fn share(controller: &Controller<'_>) -> Result<f64> {
-    Ok(controller.status()?.services[0].backends[0].share.kernel.unwrap_or(0.0))
-}
-
 /// Configs with this weight of the first backend, for each host.
 fn propose(directory: &Path, controllers: &[Controller<'_>], from: u32, to: u32) -> Result<()> {
     for (host, controller) in HOSTS.iter().zip(controllers) {
-        let text = fs::read_to_string(controller.config())?;
-        let text = text.replacen(&format!("weight = {from}"), &format!("weight = {to}"), 1);
-        fs::write(directory.join(format!("{host}.toml")), text)?;
+        let proposed = controller.propose(&[(&format!("weight = {from}"), &format!("weight = {to}"))])?;
+        fs::write(directory.join(format!("{host}.toml")), proposed.text)?;
     }
     Ok(())
 }
@@ -68,7 +63,7 @@ fn a_rollout_reaches_every_host_or_stops_at_the_first_harm() -> Result<()> {
     let said = format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
     ensure!(done.status.code() == Some(0) && said.contains("done on all hosts"), "{said}");
     for controller in &controllers {
-        ensure!((share(controller)? - 0.6).abs() < 1e-4, "{said}");
+        ensure!((controller.shares()?[0] - 0.6).abs() < 1e-4, "{said}");
     }
 
     // A server of the second host dies while the next change is on probation there.
@@ -86,7 +81,7 @@ fn a_rollout_reaches_every_host_or_stops_at_the_first_harm() -> Result<()> {
         let said = format!("{}{}", String::from_utf8_lossy(&stopped.stdout), String::from_utf8_lossy(&stopped.stderr));
         ensure!(stopped.status.code() == Some(1) && said.contains("edge-2 took the change back"), "{said}");
         ensure!(said.contains("web/b1 went down") && !said.contains("rollout: edge-3"), "{said}");
-        ensure!((share(&controllers[0])? - 0.75).abs() < 1e-4 && (share(&controllers[2])? - 0.6).abs() < 1e-4);
+        ensure!((controllers[0].shares()?[0] - 0.75).abs() < 1e-4 && (controllers[2].shares()?[0] - 0.6).abs() < 1e-4);
         let second = fs::read_to_string(controllers[1].config())?;
         ensure!(second.contains("weight = 150"), "{second}");
         Ok(())

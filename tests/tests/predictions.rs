@@ -56,7 +56,7 @@ fn predicted_loads_are_what_servers_get() -> Result<()> {
         let whole = config(&web, &weights);
         text += &whole[whole.find("[[interface]]").context("no interface")?..];
         fs::write(&proposed, text)?;
-        let plan: Plan = serde_json::from_str(&controller.done(&["plan", path, "--json"])?)?;
+        let plan: Plan = controller.json(&["plan", path])?;
         let service = plan.services.first().context("nothing changes")?;
         // Of the peak, by what the plan says of capacities.
         let load = |name: &BackendName| {

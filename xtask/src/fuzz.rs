@@ -9,7 +9,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, ensure};
 
 use crate::{cargo, wait};
-use xtask::ebpf;
+use xtask::{corpus, ebpf};
 
 /// Coverage counters for LLVM's fuzzer, which the stable compiler can put in as well as any.
 const FLAGS: &[&str] = &[
@@ -70,11 +70,8 @@ fn packed() -> PathBuf {
 
 fn unpack(directory: &Path) -> Result<()> {
     let all = fs::read(packed()).with_context(|| format!("reading {}", packed().display()))?;
-    let (mut rest, mut number) = (&all[..], 0);
-    while let Some((length, behind)) = rest.split_first_chunk::<4>() {
-        let (input, behind) = behind.split_at(behind.len().min(u32::from_le_bytes(*length) as usize));
+    for (number, input) in corpus::unpack(&all).into_iter().enumerate() {
         fs::write(directory.join(format!("{number:05}")), input)?;
-        (rest, number) = (behind, number + 1);
     }
     Ok(())
 }
@@ -83,8 +80,7 @@ fn unpack(directory: &Path) -> Result<()> {
 fn pack(directory: &Path) -> Result<()> {
     let read = |entry: std::io::Result<fs::DirEntry>| -> Result<Vec<u8>> { Ok(fs::read(entry?.path())?) };
     let inputs: BTreeSet<Vec<u8>> = fs::read_dir(directory)?.map(read).collect::<Result<_>>()?;
-    let bytes: Vec<u8> =
-        inputs.iter().flat_map(|input| [&(input.len() as u32).to_le_bytes(), &input[..]].concat()).collect();
+    let bytes = corpus::pack(inputs.iter().map(Vec::as_slice));
     fs::write(packed(), &bytes)?;
     println!("{} inputs, {} bytes in {}", inputs.len(), bytes.len(), packed().display());
     Ok(())

@@ -101,23 +101,37 @@ impl Running {
         self.at_once_or_guarded(proposal)
     }
 
+    /// On probation where that is asked for, or where the config asks for it.
     fn at_once_or_guarded(&mut self, proposal: &Proposal) -> Result<Reloaded, Refusal> {
-        if proposal.dry_run || (proposal.guard.is_none() && self.config.node.guard.is_none()) {
-            return self.apply(proposal);
-        }
-        let plan = match self.preview_text(&proposal.file, &proposal.text) {
-            Ok(plan) => plan,
-            Err(refusal) => return self.noted(Err(refusal)),
-        };
-        match proposal.guard.or_else(|| self.guard_by_policy(plan.risk)) {
-            Some(duration) => self.apply_guarded(proposal, &plan, duration),
-            None => self.apply(proposal),
-        }
+        let outcome = self.linted(&proposal.file, &proposal.text).and_then(|linted| {
+            let policy = self.config.node.guard;
+            if proposal.dry_run || (proposal.guard.is_none() && policy.is_none()) {
+                return self.try_apply(proposal, linted);
+            }
+            let preview = self.preview_of(&linted.0.config);
+            let duration = proposal.guard.or_else(|| self.guard_by_policy(preview.risk));
+            let Some(duration) = duration else { return self.try_apply(proposal, linted) };
+            self.begin_guard(&proposal.asked, &preview.services, duration)?;
+            let outcome = self.try_apply(proposal, linted);
+            if outcome.is_err() {
+                self.abandon_guard();
+            }
+            outcome
+        });
+        if proposal.dry_run { outcome } else { self.noted(outcome) }
     }
 
+    /// At once.
     pub(super) fn apply(&mut self, proposal: &Proposal) -> Result<Reloaded, Refusal> {
-        let outcome = self.try_apply(proposal);
-        if proposal.dry_run { outcome } else { self.noted(outcome) }
+        let linted = self.linted(&proposal.file, &proposal.text);
+        let outcome = linted.and_then(|linted| self.try_apply(proposal, linted));
+        self.noted(outcome)
+    }
+
+    /// A config that could be in force, and what linting finds in it.
+    pub(super) fn linted(&self, file: &str, text: &str) -> Result<Linted, Refusal> {
+        let directory = self.path.parent().unwrap_or(Path::new(""));
+        linted(file, text.to_owned(), directory).map_err(|problems| Refusal::Invalid(problems.to_string()))
     }
 
     /// A generation of the history, with the content of its config file.
@@ -178,12 +192,8 @@ impl Running {
         outcome
     }
 
-    fn try_apply(&mut self, proposal: &Proposal) -> Result<Reloaded, Refusal> {
+    fn try_apply(&mut self, proposal: &Proposal, (loaded, found): Linted) -> Result<Reloaded, Refusal> {
         let start = Instant::now();
-        let directory = self.path.parent().unwrap_or(Path::new("")).to_owned();
-        let invalid = |problems: Diagnostics| Refusal::Invalid(problems.to_string());
-        let loaded = spec::read(&proposal.file, proposal.text.clone(), &directory).map_err(invalid)?;
-        let found = loaded.findings(&host::facts());
         let warnings = self.accepted(&found, proposal)?;
         self.refuse_fixed(&loaded.config)?;
         if let Some(plan) = &proposal.plan {
@@ -195,20 +205,12 @@ impl Running {
             }
         }
         let (added, removed, changed) = differences(&self.config, &loaded.config);
+        let answer = |generation, overrides_ended, guard| {
+            let (dry_run, seconds) = (proposal.dry_run, start.elapsed().as_secs_f64());
+            Reloaded { generation, added, removed, changed, overrides_ended, warnings, guard, dry_run, seconds }
+        };
         if proposal.dry_run {
-            let (generation, seconds) = (self.generation, start.elapsed().as_secs_f64());
-            let overrides_ended = Vec::new();
-            return Ok(Reloaded {
-                generation,
-                added,
-                removed,
-                changed,
-                overrides_ended,
-                warnings,
-                guard: None,
-                dry_run: true,
-                seconds,
-            });
+            return Ok(answer(self.generation, Vec::new(), None));
         }
         let Loaded { config, .. } = loaded;
         let before = std::mem::replace(&mut self.config, config);
@@ -242,10 +244,12 @@ impl Running {
         if self.guarded.is_none() {
             self.record_if_new(proposal.asked.clone());
         }
-        let seconds = start.elapsed().as_secs_f64();
-        let generation = self.generation;
-        let guard = None;
-        Ok(Reloaded { generation, added, removed, changed, overrides_ended, warnings, guard, dry_run: false, seconds })
+        Ok(answer(self.generation, overrides_ended, self.guard()))
+    }
+
+    /// Whether what is in force has the same finding about the same.
+    pub(super) fn is_known(&self, finding: &Diagnostic) -> bool {
+        self.warned.contains(&(finding.id.to_owned(), finding.subject.clone()))
     }
 
     /// The warnings that stay, where nothing stops the change.
@@ -253,14 +257,7 @@ impl Running {
         let asked = &proposal.asked;
         asked.check()?;
         let counting: Vec<&Diagnostic> = found.findings.iter().filter(|finding| finding.counts()).collect();
-        let errors = found.count(Severity::Error);
-        if errors > 0 {
-            return Err(Refusal::Invalid(found.to_string()));
-        }
-        let taken = |finding: &&&Diagnostic| {
-            let known = self.warned.contains(&(finding.id.to_owned(), finding.subject.clone()));
-            known || asked.accepts(finding.id)
-        };
+        let taken = |finding: &&&Diagnostic| self.is_known(finding) || asked.accepts(finding.id);
         let new: Vec<&&Diagnostic> = counting.iter().filter(|finding| !taken(finding)).collect();
         if proposal.strict && !new.is_empty() {
             let said: String = new.iter().map(ToString::to_string).collect();
@@ -346,6 +343,19 @@ impl Running {
             listed(&changed)
         )))
     }
+}
+
+/// A valid config without errors that count, and all that linting finds in it.
+pub(super) type Linted = (Loaded, Diagnostics);
+
+/// Reads `text` and holds it against this host.
+///
+/// # Errors
+/// All that is wrong, where anything is an error that the file does not silence.
+pub(super) fn linted(file: &str, text: String, directory: &Path) -> Result<Linted, Diagnostics> {
+    let loaded = spec::read(file, text, directory)?;
+    let found = loaded.findings(&host::facts());
+    if found.count(Severity::Error) > 0 { Err(found) } else { Ok((loaded, found)) }
 }
 
 /// The unsilenced warnings of a config.

@@ -8,7 +8,7 @@ use crate::control::api::{Changed, PlannedService, ShareChange};
 use crate::controller::handle::Refusal;
 use crate::load::Prediction;
 use crate::model::{Backend, BackendId, BackendName, Service, ServiceName, Weight};
-use crate::plan::preview::{State, risk, services, worst};
+use crate::plan::preview::{Preview, State};
 use crate::spec::Kind;
 use crate::state::Override;
 
@@ -58,25 +58,13 @@ impl Running {
         change: impl FnOnce(&mut Override),
     ) -> Result<Changed, Refusal> {
         let start = Instant::now();
-        let file_weight = self.find(id)?.1.weight.get();
         let before = self.shares(&id.service);
         asked.check()?;
         self.refuse_while_guarded()?;
         let previous = self.overrides.clone();
         let (overloaded, left) = (self.overloaded(), self.left(&self.config));
         asked.command = format!("{what} of {id}");
-        let mut set = self.overrides.remove(id).unwrap_or(Override {
-            weight: None,
-            file_weight,
-            drained: false,
-            by_uid: 0,
-            at: String::new(),
-        });
-        change(&mut set);
-        (set.by_uid, set.at) = (asked.uid.unwrap_or(0), now());
-        if set.weight.is_some() || set.drained {
-            self.overrides.insert(id.clone(), set);
-        }
+        self.set_override(id, asked.uid, change)?;
         let new: Vec<String> =
             self.overloaded().into_iter().filter(|one| !overloaded.contains(one)).map(|one| one.1).collect();
         if !new.is_empty() && !asked.accepts(Kind::Overload.id()) {
@@ -116,15 +104,35 @@ impl Running {
         Ok(self.changed(&id.service, &before, &after, start))
     }
 
+    fn set_override(
+        &mut self,
+        id: &BackendId,
+        uid: Option<u32>,
+        change: impl FnOnce(&mut Override),
+    ) -> Result<(), Refusal> {
+        let file_weight = self.find(id)?.1.weight.get();
+        let mut set = self.overrides.remove(id).unwrap_or(Override {
+            weight: None,
+            file_weight,
+            drained: false,
+            by_uid: 0,
+            at: String::new(),
+        });
+        change(&mut set);
+        (set.by_uid, set.at) = (uid.unwrap_or(0), now());
+        if set.weight.is_some() || set.drained {
+            self.overrides.insert(id.clone(), set);
+        }
+        Ok(())
+    }
+
     /// What a command changes, with what was left of the weights before, where the config has it put on probation.
     fn needs_guard(&self, left: &[Vec<u32>]) -> Option<(Vec<PlannedService>, Duration)> {
         self.config.node.guard?;
         let (now, seed) = (self.left(&self.config), self.config.node.seed);
         let state = |weights| State { services: &self.config.services, weights, seed };
-        let (before, after) = (state(left), state(&now));
-        let changes = services(&before, &after);
-        let (risk, _) = risk(&changes, worst(&before).as_ref(), worst(&after).as_ref());
-        Some((changes, self.guard_by_policy(risk)?))
+        let preview = Preview::of(&state(left), &state(&now));
+        Some((preview.services, self.guard_by_policy(preview.risk)?))
     }
 
     /// Servers that would get more than their capacity at the declared peaks, with what is said about them.

@@ -9,11 +9,11 @@ use balancer_common::verdict::Reason;
 use super::apply::{Asked, Proposal};
 use super::running::{Running, id};
 use super::verify::Trial;
-use crate::control::api::{Guard, Plan, PlannedService, Reloaded};
+use crate::control::api::{ChangeKind, Guard, PlannedService, Reloaded};
 use crate::controller::handle::Refusal;
 use crate::health::Health;
 use crate::history::Outcome;
-use crate::model::{Backend, BackendId, Risk, Service, ServiceName, Weight};
+use crate::model::{BackendId, Risk, ServiceName, Weight};
 use crate::state::Fallback;
 
 /// Of a service's slots, what one step moves.
@@ -33,8 +33,8 @@ const OURS: [Reason; 5] =
 /// A change that nobody has confirmed yet.
 pub(super) struct Guarded {
     fallback: Fallback,
-    /// Weights before the change.
-    weights: BTreeMap<BackendId, u32>,
+    /// Of services that change: each backend's share before and after.
+    shares: BTreeMap<BackendId, (f64, f64)>,
     /// Backends that were up.
     up: Vec<BackendId>,
     before: Counted,
@@ -60,14 +60,11 @@ struct Counted {
 impl Guarded {
     /// What a backend has for a weight at this step: the share that it had and the one that it is to have, mixed. Shares
     /// and not weights, so that every step moves as much as the others.
-    fn ramped(&self, id: &BackendId, weight: Weight, all: u64) -> Weight {
-        let of_service = self.weights.iter().filter(|(other, _)| other.service == id.service);
-        let all_before: u64 = of_service.map(|(_, weight)| u64::from(*weight)).sum();
-        let share = |weight: u32, all: u64| if all == 0 { 0.0 } else { f64::from(weight) / all as f64 };
-        let before = share(self.weights.get(id).copied().unwrap_or(0), all_before);
-        let after = share(weight.get(), all);
-        let part = if all_before == 0 { 1.0 } else { f64::from(self.step) / f64::from(self.steps) };
-        let now = before + (after - before) * part;
+    fn ramped(&self, id: &BackendId, weight: Weight) -> Weight {
+        let Some((before, after)) = self.shares.get(id).filter(|_| self.step < self.steps && !weight.is_zero()) else {
+            return weight;
+        };
+        let now = before + (after - before) * f64::from(self.step) / f64::from(self.steps);
         // Who is to take flows takes some from the first step on.
         Weight::new((now * f64::from(Weight::MAX)).round().max(1.0) as u32).unwrap_or(weight)
     }
@@ -85,14 +82,8 @@ impl Running {
     }
 
     /// What of a weight a guarded change lets be in force now.
-    pub(super) fn ramped(&self, service: &Service, backend: &Backend, weight: Weight) -> Weight {
-        let Some(guarded) = self.guarded.as_ref().filter(|guarded| guarded.step < guarded.steps) else { return weight };
-        if weight.is_zero() {
-            return weight;
-        }
-        let all =
-            service.backends.iter().map(|other| u64::from(self.whole_effective(service, other).weight.get())).sum();
-        guarded.ramped(&id(service, backend), weight, all)
+    pub(super) fn ramped(&self, id: &BackendId, weight: Weight) -> Weight {
+        self.guarded.as_ref().map_or(weight, |guarded| guarded.ramped(id, weight))
     }
 
     /// Whoever wants another change must wait until this one is decided.
@@ -102,21 +93,6 @@ impl Running {
             "a guarded change is under way ({}, {} s left): `balancer confirm` keeps it, `balancer rollback` takes it back",
             guard.command, guard.seconds_left
         )))
-    }
-
-    /// Brings a config into force step by step.
-    pub(super) fn apply_guarded(
-        &mut self,
-        proposal: &Proposal,
-        plan: &Plan,
-        duration: Duration,
-    ) -> Result<Reloaded, Refusal> {
-        self.begin_guard(&proposal.asked, &plan.services, duration)?;
-        let outcome = self.apply(proposal);
-        if outcome.is_err() {
-            self.abandon_guard();
-        }
-        outcome.map(|applied| Reloaded { guard: self.guard(), ..applied })
     }
 
     /// Puts what comes next on probation: what is in force now is what it goes back to.
@@ -130,14 +106,17 @@ impl Running {
         // In so many steps that none moves much.
         let moved = changes.iter().map(|service| f64::from(service.slots_moved) / f64::from(service.slots.max(1)));
         let steps = ((moved.fold(0.0, f64::max) / STEP).ceil() as u32).clamp(1, MOST_STEPS);
-        let weights = self.config.services.iter().flat_map(|service| {
-            let of = |backend| (id(service, backend), self.effective(service, backend).weight.get());
-            service.backends.iter().map(of).collect::<Vec<_>>()
+        let changed = changes.iter().filter(|service| service.change == ChangeKind::Changed);
+        let shares = changed.flat_map(|PlannedService { name, backends, .. }| {
+            backends.iter().map(|backend| {
+                let id = BackendId { service: name.clone(), backend: backend.name.clone() };
+                (id, (backend.share_before.unwrap_or(0.0), backend.share_after.unwrap_or(0.0)))
+            })
         });
         let up = self.checked.iter().filter(|(_, checked)| checked.health == Health::Up);
         let (now, pause) = (Instant::now(), duration.div_f64(2.0 * f64::from(steps)));
         let guarded = Guarded {
-            weights: weights.collect(),
+            shares: shares.collect(),
             up: up.map(|(id, _)| id.clone()).collect(),
             before: self.counted().map_err(failed)?,
             asked: asked.clone(),
@@ -220,25 +199,30 @@ impl Running {
         outcome
     }
 
-    /// Looks whether the change does harm, is due for its next step, or is over.
-    pub(super) fn watch_guarded(&mut self) {
-        let Some(guarded) = &self.guarded else { return };
+    /// Looks whether the change does harm, is due for its next step, or is over. Answers whether it was taken back.
+    pub(super) fn watch_guarded(&mut self) -> bool {
+        let Some(guarded) = &self.guarded else { return false };
         let now = Instant::now();
-        if let Some(harm) = self.harm(guarded) {
-            let _ = self.take_back(&harm, None);
-        } else if now >= guarded.deadline {
-            let _ = self.take_back("nobody confirmed it in time", None);
-        } else if now >= guarded.next && guarded.step < guarded.steps {
-            if let Some(guarded) = &mut self.guarded {
-                guarded.step += 1;
-                guarded.next = now + guarded.pause;
-                log::info!("{}: step {} of {}", guarded.asked.command, guarded.step, guarded.steps);
-            }
-            self.trial = Some(Trial::COMMAND);
-            if let Err(error) = self.reconcile(self.all_services()) {
-                let _ = self.take_back(&format!("the next step could not be made: {error:#}"), None);
-            }
+        let why = match self.harm(guarded) {
+            Some(harm) => harm,
+            None if now >= guarded.deadline => "nobody confirmed it in time".to_owned(),
+            None if now >= guarded.next && guarded.step < guarded.steps => match self.next_step(now) {
+                Ok(()) => return false,
+                Err(error) => format!("the next step could not be made: {error:#}"),
+            },
+            None => return false,
+        };
+        self.take_back(&why, None).is_ok()
+    }
+
+    fn next_step(&mut self, now: Instant) -> anyhow::Result<()> {
+        if let Some(guarded) = &mut self.guarded {
+            guarded.step += 1;
+            guarded.next = now + guarded.pause;
+            log::info!("{}: step {} of {}", guarded.asked.command, guarded.step, guarded.steps);
         }
+        self.trial = Some(Trial::COMMAND);
+        self.reconcile(self.all_services()).map(drop)
     }
 
     /// What the change did that it should not have.

@@ -241,8 +241,7 @@ impl Controller {
         self.reconcile(dirty);
         self.running.end_capture_if_over();
         self.running.keep_shadow();
-        if self.running.guard().is_some() {
-            self.running.watch_guarded();
+        if self.running.watch_guarded() {
             self.follow_config();
         }
         if let Err(error) = self.running.settle() {

@@ -1,46 +1,26 @@
 //! What a config would change, with the health and the commands of now.
 
-use std::path::Path;
-
 use super::running::{Running, id};
 use crate::control::api::{Apply, ChangeKind, Plan, PlannedService, PlannedWarning};
 use crate::controller::handle::Refusal;
-use crate::host;
 use crate::model::{Backend, Config, Service, Weight};
-use crate::plan::preview::{State, risk, services, worst};
-use crate::spec::{self, Severity};
+use crate::plan::preview::{Preview, State};
 
 impl Running {
     pub(super) fn preview(&self, request: &Apply) -> Result<Plan, Refusal> {
-        self.preview_text(&request.file, &request.text)
-    }
-
-    pub(super) fn preview_text(&self, file: &str, text: &str) -> Result<Plan, Refusal> {
-        let directory = self.path.parent().unwrap_or(Path::new(""));
-        let loaded =
-            spec::read(file, text.to_owned(), directory).map_err(|problems| Refusal::Invalid(problems.to_string()))?;
-        let found = loaded.findings(&host::facts());
-        if found.count(Severity::Error) > 0 {
-            return Err(Refusal::Invalid(found.to_string()));
-        }
-        let (old, new) = (self.left(&self.config), self.left(&loaded.config));
-        let before = State { services: &self.config.services, weights: &old, seed: self.config.node.seed };
-        let after = State { services: &loaded.config.services, weights: &new, seed: loaded.config.node.seed };
-        let mut services = services(&before, &after);
+        let (loaded, found) = self.linted(&request.file, &request.text)?;
+        let Preview { mut services, worst_before, worst_after, risk, why } = self.preview_of(&loaded.config);
         for planned in services.iter_mut().filter(|planned| planned.change == ChangeKind::Changed) {
             planned.flows_following = self.following(planned);
         }
-        let (worst_before, worst_after) = (worst(&before), worst(&after));
-        let (risk, why) = risk(&services, worst_before.as_ref(), worst_after.as_ref());
-        let known = &self.warned;
         let counting = found.findings.iter().filter(|finding| finding.counts());
         let warnings = counting.map(|finding| PlannedWarning {
             id: finding.id.to_owned(),
             message: finding.message.clone(),
-            new: !known.contains(&(finding.id.to_owned(), finding.subject.clone())),
+            new: !self.is_known(finding),
         });
         Ok(Plan {
-            id: self.plan_id(text),
+            id: self.plan_id(&request.text),
             generation: self.generation,
             services,
             worst_before,
@@ -49,6 +29,14 @@ impl Running {
             why,
             warnings: warnings.collect(),
         })
+    }
+
+    /// What another config would change.
+    pub(super) fn preview_of(&self, config: &Config) -> Preview {
+        let (old, new) = (self.left(&self.config), self.left(config));
+        let before = State { services: &self.config.services, weights: &old, seed: self.config.node.seed };
+        let after = State { services: &config.services, weights: &new, seed: config.node.seed };
+        Preview::of(&before, &after)
     }
 
     /// Flows of the last minute on slots that move: those of each backend, by the part of its slots that it loses.

@@ -111,20 +111,15 @@ impl Running {
     }
 
     pub(super) fn effective(&self, service: &Service, backend: &Backend) -> Effective {
-        let whole = self.whole_effective(service, backend);
-        Effective { weight: self.ramped(service, backend, whole.weight), ..whole }
-    }
-
-    /// As if no change were on probation.
-    pub(super) fn whole_effective(&self, service: &Service, backend: &Backend) -> Effective {
         let id = id(service, backend);
         let reachability = self.reachable.get(&wanted(service, backend)).cloned().unwrap_or(Reachability::Pending);
-        effective(&Standing {
+        let whole = effective(&Standing {
             weight: self.weight(service, backend),
             drained: self.overrides.get(&id).is_some_and(|set| set.drained),
             health: self.health(service, &id),
             reachability,
-        })
+        });
+        Effective { weight: self.ramped(&id, whole.weight), ..whole }
     }
 
     pub(super) fn health(&self, service: &Service, id: &BackendId) -> Health {

@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
 use super::allocate::Pools;
-use super::apply::{Asked, said, warned};
+use super::apply::{Asked, Linted, linted, said, warned};
 use super::handle::Handle;
 use super::running::{Checked, Running};
 use super::{Controller, host, watch as file_watch};
@@ -24,7 +24,7 @@ use crate::health::{Health, Monitor};
 use crate::history::History;
 use crate::model::{Config, DatapathLog};
 use crate::neighbor::Resolver;
-use crate::spec::{self, Loaded, Severity};
+use crate::spec::{self, Loaded};
 use crate::state::{Allocations, StateDir, replace_file};
 use crate::{control, http};
 
@@ -50,26 +50,21 @@ impl Servers {
 }
 
 pub(super) async fn start(path: &Path, handle: Handle) -> Result<(Controller, Servers)> {
-    let loaded = spec::load(path)?;
-    let found = loaded.findings(&crate::host::facts());
-    if found.count(Severity::Error) > 0 {
-        return Err(found.into());
+    let mut read = read(path)?;
+    host::check()?;
+    raise_file_limit();
+    let node = &read.0.config.node;
+    let state = StateDir::create(&node.state_dir)?;
+    let pins = Pins::create(&node.pin_dir)?;
+    let lock = Lock::take(&node.state_dir, &node.pin_dir)?;
+    if let Some(was) = take_back_unconfirmed(path, &state)? {
+        log::warn!("{was} was guarded and not confirmed when the controller ended: it is taken back");
+        read = self::read(path)?;
     }
+    let (Loaded { config, text, .. }, found) = read;
     for finding in found.findings.iter().filter(|finding| finding.counts()) {
         log::warn!("{}; `balancer check --explain {}` says more", said(finding), finding.id);
     }
-    let config = &loaded.config;
-    host::check()?;
-    raise_file_limit();
-    let state = StateDir::create(&config.node.state_dir)?;
-    let pins = Pins::create(&config.node.pin_dir)?;
-    let lock = Lock::take(&config.node.state_dir, &config.node.pin_dir)?;
-    let loaded = take_back_unconfirmed(path, &state)?.map_or(loaded, |(again, was)| {
-        log::warn!("{was} was guarded and not confirmed when the controller ended: it is taken back");
-        again
-    });
-    let found = loaded.findings(&crate::host::facts());
-    let Loaded { config, text, .. } = loaded;
     let control_listener = control::server::bind(&config.node.control_socket)?;
     let http_listener = match config.node.http_listen {
         Some(address) => Some(TcpListener::bind(address).await.with_context(|| {
@@ -119,15 +114,19 @@ pub(super) async fn start(path: &Path, handle: Handle) -> Result<(Controller, Se
     Ok((controller, Servers { stop, tasks, _lock: lock, control_socket }))
 }
 
+fn read(path: &Path) -> Result<Linted> {
+    let directory = path.parent().unwrap_or(Path::new(""));
+    Ok(linted(&path.display().to_string(), spec::text(path)?, directory)?)
+}
+
 /// A guarded change that nobody had confirmed when the controller ended does not come again: what was before it is put into
-/// the config's file. Answers that config, and the change.
-fn take_back_unconfirmed(path: &Path, state: &StateDir) -> Result<Option<(Loaded, String)>> {
+/// the config's file. Answers the change.
+fn take_back_unconfirmed(path: &Path, state: &StateDir) -> Result<Option<String>> {
     let Some(fallback) = state.guard()? else { return Ok(None) };
     replace_file(path, &fallback.text)?;
     state.save_overrides(&fallback.overrides)?;
-    let loaded = spec::load(path)?;
     state.save_guard(None)?;
-    Ok(Some((loaded, fallback.command)))
+    Ok(Some(fallback.command))
 }
 
 /// Thousands of checks at a time, and two descriptors for each table, are more files than the usual soft limit.

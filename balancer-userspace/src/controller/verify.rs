@@ -2,6 +2,7 @@
 //! the very backend that was planned.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Result, ensure};
 use balancer_common::checksum;
@@ -13,7 +14,7 @@ use balancer_common::slot::{BackendIndex, NO_BACKEND};
 use super::running::Running;
 use crate::dataplane::{Image, NewTable};
 use crate::model::{Protocol, Service, ServiceName};
-use crate::plan::ServicePlan;
+use crate::plan::{ServicePlan, words};
 
 /// How many packets a change may cost: of a config file, about a second; of a command, a hundredth of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,25 +146,18 @@ struct Flow {
 }
 
 impl Flow {
-    fn address(&self, v4: bool) -> Vec<u8> {
-        let host = (self.source & 0x00ff_ffff).to_be_bytes();
+    fn address(&self, v4: bool) -> IpAddr {
+        let host = self.source & 0x00ff_ffff;
         if v4 {
-            return vec![11, host[1], host[2], host[3]];
+            return Ipv4Addr::from_bits(11 << 24 | host).into();
         }
-        let mut address = vec![0x20, 0x01, 0x0d, 0xb8, 0, 0x0b];
-        address.resize(12, 0);
-        address.extend(host);
-        address
+        Ipv6Addr::from_bits(0x2001_0db8_000b << 80 | u128::from(host)).into()
     }
 
     fn hash(&self, service: &Service, entry: &ServiceEntry) -> u64 {
         let v4 = service.address.is_ipv4();
-        let mut words = [0; 4];
-        for (word, bytes) in words.iter_mut().zip(self.address(v4).chunks_exact(4)) {
-            *word = u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-        }
         let ports = balancer_common::parse::ports(Be16::new(self.port), Be16::new(service.port));
-        hash::of_flow(&entry.keys, !v4, &words, ports & entry.port_mask)
+        hash::of_flow(&entry.keys, !v4, &words(self.address(v4)), ports & entry.port_mask)
     }
 
     /// What begins the flow: a SYN, a datagram, an INIT.
@@ -177,22 +171,23 @@ impl Flow {
         let v4 = service.address.is_ipv4();
         let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
         let (length, protocol) = (transport.len() as u16, service.protocol.number());
-        let source = self.address(v4);
-        match service.address {
-            std::net::IpAddr::V4(to) => {
+        match (self.address(v4), service.address) {
+            (IpAddr::V4(from), IpAddr::V4(to)) => {
                 let total = (length + 20).to_be_bytes();
                 let mut ip = vec![0x45, 0, total[0], total[1], 0, 0, 0x40, 0, 64, protocol, 0, 0];
-                ip.extend(source.iter().chain(&to.octets()));
+                ip.extend(from.octets().iter().chain(&to.octets()));
                 let sum: u64 = ip.chunks_exact(2).map(|pair| u64::from(u16::from_ne_bytes([pair[0], pair[1]]))).sum();
                 ip[10..12].copy_from_slice(&(!checksum::fold(sum)).to_ne_bytes());
                 frame.extend([0x08, 0x00]);
                 frame.extend(ip);
             }
-            std::net::IpAddr::V6(to) => {
+            (IpAddr::V6(from), IpAddr::V6(to)) => {
                 let payload = length.to_be_bytes();
                 frame.extend([0x86, 0xdd, 0x60, 0, 0, 0, payload[0], payload[1], protocol, 64]);
-                frame.extend(source.iter().chain(&to.octets()));
+                frame.extend(from.octets().iter().chain(&to.octets()));
             }
+            // The client is of the service's family.
+            _ => {}
         }
         frame.extend(transport);
         frame

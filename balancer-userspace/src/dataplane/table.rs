@@ -44,9 +44,7 @@ impl NewTable {
         let values = slot::values_for(count);
         let map = empty_map(values).with_context(|| format!("making a table of {count} slots"))?;
         let mapped = Mapped::new(map.fd().as_fd(), values as usize).context("mapping a new table")?;
-        let pair = |pair: &[Slot]| u64::from(pair[0].0) | u64::from(pair.get(1).map_or(0, |slot| slot.0)) << 32;
-        let words: Vec<u64> = slots.chunks(slot::SLOTS_PER_VALUE as usize).map(pair).collect();
-        mapped.write(0, &words);
+        mapped.write(0, &values_of(slots));
         Ok(Self { map, counts: TableCounts::of(slots) })
     }
 
@@ -57,9 +55,17 @@ impl NewTable {
 
     /// Other slots, as many; the counts stay what they were.
     pub(super) fn overwrite(&self, slots: &[Slot]) -> Result<()> {
-        let placed: Vec<(u32, Slot)> = (0..).zip(slots.iter().copied()).collect();
-        write_slots(&self.map, &placed)
+        let values = values_of(slots);
+        let mapped = Mapped::new(self.map.fd().as_fd(), values.len()).context("mapping a table")?;
+        mapped.write(0, &values);
+        Ok(())
     }
+}
+
+/// Slots as a table's map holds them.
+fn values_of(slots: &[Slot]) -> Vec<u64> {
+    let pair = |pair: &[Slot]| u64::from(pair[0].0) | u64::from(pair.get(1).map_or(0, |slot| slot.0)) << 32;
+    slots.chunks(slot::SLOTS_PER_VALUE as usize).map(pair).collect()
 }
 
 /// A map that can stand in a map of tables.

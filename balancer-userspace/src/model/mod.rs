@@ -11,8 +11,12 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
+mod connections;
+mod health;
 mod name;
 
+pub use connections::{Connections, Tracking, WhenFull};
+pub use health::{CheckKind, HealthCheck, Jitter};
 pub use name::{BackendId, BackendName, NameError, ServiceName};
 
 /// One whole configuration.
@@ -208,50 +212,6 @@ impl fmt::Display for Ports {
     }
 }
 
-/// What keeps established flows where they are while slots change owners.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Connections {
-    /// An open slot closes after this long without a packet to anybody but its owner: flows that are silent for longer
-    /// are not kept.
-    pub quiet: Duration,
-    /// An open slot closes this long after its last change, whatever is sent.
-    pub drain_deadline: Duration,
-    /// Entries of the service's flow table.
-    pub flow_table: u32,
-    pub when_full: WhenFull,
-    pub tracking: Tracking,
-}
-
-impl Connections {
-    pub const DEFAULT: Self = Self {
-        quiet: Duration::from_secs(120),
-        drain_deadline: Duration::from_secs(3600),
-        flow_table: 131_072,
-        when_full: WhenFull::Settled,
-        tracking: Tracking::Window(Duration::from_secs(10)),
-    };
-}
-
-/// What a new flow of an open slot gets when the flow table is full.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WhenFull {
-    /// The settled owner, where it needs no entry: nothing breaks, and the change takes effect later.
-    Settled,
-    /// Nothing: it is dropped and counted.
-    Drop,
-}
-
-/// How UDP flows, which have no SYN, are kept. TCP and SCTP are always kept, without this.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tracking {
-    /// The table alone decides.
-    None,
-    /// For this long after a change, a flow that is not known counts as one from before it.
-    Window(Duration),
-    /// Every flow has an entry.
-    Full,
-}
-
 /// Routing of QUIC packets by the connection ID (draft-ietf-quic-load-balancers, unencrypted).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quic {
@@ -394,33 +354,6 @@ fn is_prime(n: u32) -> bool {
     n >= 2 && (2..).take_while(|d| d * d <= n).all(|d| !n.is_multiple_of(d))
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HealthCheck {
-    pub kind: CheckKind,
-    /// Overrides the backend's port.
-    pub port: Option<u16>,
-    pub interval: Duration,
-    pub timeout: Duration,
-    /// Successes in a row that bring a backend that was down up again.
-    pub rise: u32,
-    /// Failures in a row that take a backend down.
-    pub fall: u32,
-    /// Each wait is drawn from `interval` plus or minus this fraction, between 0 and 0.5.
-    pub jitter: Jitter,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CheckKind {
-    /// Not checked: the backend counts as up.
-    None,
-    Tcp,
-    Http {
-        path: String,
-        /// The `Host` header; the backend's address where absent.
-        host: Option<String>,
-    },
-}
-
 /// A part of a whole in thousandths, so that configurations compare exactly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fraction(u16);
@@ -438,23 +371,6 @@ impl Fraction {
     }
 }
 
-/// A fraction in thousandths, so that configurations compare exactly.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Jitter(u16);
-
-impl Jitter {
-    pub const DEFAULT: Self = Self(100);
-
-    /// `None` outside 0 to 0.5.
-    pub fn from_fraction(fraction: f64) -> Option<Self> {
-        (0.0..=0.5).contains(&fraction).then(|| Self((fraction * 1000.0).round() as u16))
-    }
-
-    pub fn fraction(self) -> f64 {
-        f64::from(self.0) / 1000.0
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -467,12 +383,5 @@ mod tests {
         assert_eq!(TableSize::new(1_048_583), None);
         assert_eq!(TableSize::at_least(65_530).get(), 65_537);
         assert_eq!(TableSize::at_least(u32::MAX).get(), TableSize::MAX);
-    }
-
-    #[test]
-    fn jitter_keeps_to_its_bounds() {
-        assert_eq!(Jitter::from_fraction(0.25).map(Jitter::fraction), Some(0.25));
-        assert_eq!(Jitter::from_fraction(0.6), None);
-        assert_eq!(Jitter::from_fraction(f64::NAN), None);
     }
 }

@@ -19,7 +19,7 @@ use crate::model::{
 use crate::neighbor::NextHop;
 
 /// An address as it lies in a packet, in words.
-fn words(address: IpAddr) -> [u32; 4] {
+pub fn words(address: IpAddr) -> [u32; 4] {
     match address {
         IpAddr::V4(v4) => [u32::from_ne_bytes(v4.octets()), 0, 0, 0],
         IpAddr::V6(v6) => {
@@ -149,15 +149,26 @@ fn hash_keys(key: &ServiceKey, seed: u64) -> HashKeys {
     HashKeys { first: half(1), second: half(2) }
 }
 
+/// How packets of a service go to a backend at `address`, and by which variant of GUE.
+fn forwarding(service: &Service, address: IpAddr) -> (u8, u8) {
+    match (service.forward, address) {
+        (ForwardMode::L2, _) => (forward::L2, 0),
+        (ForwardMode::Nat, _) => (forward::NAT, 0),
+        (ForwardMode::Ipip, IpAddr::V4(_)) => (forward::IPIP4, 0),
+        (ForwardMode::Ipip, IpAddr::V6(_)) => (forward::IPIP6, 0),
+        (ForwardMode::Gue, IpAddr::V4(_)) => (forward::GUE4, service.gue.variant),
+        (ForwardMode::Gue, IpAddr::V6(_)) => (forward::GUE6, service.gue.variant),
+    }
+}
+
+/// Bytes that packets of a service grow by on the way to a backend at `address`.
+pub fn overhead(service: &Service, address: IpAddr) -> u16 {
+    let (forward, variant) = forwarding(service, address);
+    encap::overhead(forward, variant)
+}
+
 pub(super) fn backend_entry(service: &Service, backend: &Backend, next_hop: &NextHop, node: &Node) -> BackendEntry {
-    let forward = match (service.forward, backend.address) {
-        (ForwardMode::L2, _) => forward::L2,
-        (ForwardMode::Nat, _) => forward::NAT,
-        (ForwardMode::Ipip, IpAddr::V4(_)) => forward::IPIP4,
-        (ForwardMode::Ipip, IpAddr::V6(_)) => forward::IPIP6,
-        (ForwardMode::Gue, IpAddr::V4(_)) => forward::GUE4,
-        (ForwardMode::Gue, IpAddr::V6(_)) => forward::GUE6,
-    };
+    let (forward, variant) = forwarding(service, backend.address);
     let (outer_source, outer_source_mask) = match forward {
         forward::IPIP4 | forward::GUE4 => outer_source(IpNet::V4(node.encap_source_v4)),
         forward::IPIP6 | forward::GUE6 => outer_source(IpNet::V6(node.encap_source_v6)),
@@ -168,7 +179,6 @@ pub(super) fn backend_entry(service: &Service, backend: &Backend, next_hop: &Nex
         ForwardMode::Gue => service.gue.port.to_be(),
         ForwardMode::L2 | ForwardMode::Ipip => 0,
     };
-    let variant = if service.forward == ForwardMode::Gue { service.gue.variant } else { 0 };
     BackendEntry {
         mac: next_hop.mac,
         source_mac: next_hop.source_mac,

@@ -44,8 +44,29 @@ impl<'a> State<'a> {
     }
 }
 
+/// What leads from one state to another, and how risky that is.
+#[derive(Debug, Clone)]
+pub struct Preview {
+    /// Services that are added, removed or changed.
+    pub services: Vec<PlannedService>,
+    pub worst_before: Option<WorstLoad>,
+    pub worst_after: Option<WorstLoad>,
+    pub risk: Risk,
+    /// Why, the gravest first.
+    pub why: Vec<String>,
+}
+
+impl Preview {
+    pub fn of(before: &State<'_>, after: &State<'_>) -> Self {
+        let services = services(before, after);
+        let (worst_before, worst_after) = (worst(before), worst(after));
+        let (risk, why) = risk(&services, worst_before.as_ref(), worst_after.as_ref());
+        Self { services, worst_before, worst_after, risk, why }
+    }
+}
+
 /// The most that a server would have to take after the loss of one, of its capacity.
-pub fn worst(state: &State<'_>) -> Option<WorstLoad> {
+fn worst(state: &State<'_>) -> Option<WorstLoad> {
     let prediction = state.prediction();
     let groups = prediction.single_losses();
     let name = |server: usize| {
@@ -59,7 +80,7 @@ pub fn worst(state: &State<'_>) -> Option<WorstLoad> {
 }
 
 /// Services that are added, removed or changed.
-pub fn services(before: &State<'_>, after: &State<'_>) -> Vec<PlannedService> {
+fn services(before: &State<'_>, after: &State<'_>) -> Vec<PlannedService> {
     let (was, will) = (before.prediction(), after.prediction());
     let mut planned = Vec::new();
     for (at, service) in after.services.iter().enumerate() {
@@ -186,7 +207,7 @@ const FULL: f64 = 1.0;
 const NEARLY_FULL: f64 = 0.8;
 
 /// How much can go wrong, and why.
-pub fn risk(
+fn risk(
     services: &[PlannedService],
     worst_before: Option<&WorstLoad>,
     worst: Option<&WorstLoad>,

@@ -11,6 +11,7 @@ use balancer_common::frame::Frame;
 use balancer_common::headers::Header;
 
 use crate::frame::XdpFrame;
+use crate::restore::{next_source, put_back};
 
 /// Room for Ethernet, IPv6 and TCP headers.
 const TEMPLATE: usize = 80;
@@ -33,12 +34,6 @@ pub struct Load {
     pub flow: u32,
     pub _padding: u32,
 }
-
-#[repr(C, packed)]
-#[derive(Clone, Copy)]
-struct Template([u64; TEMPLATE / 8]);
-// SAFETY: packed, integers only.
-unsafe impl Header for Template {}
 
 #[repr(C, packed)]
 #[derive(Clone, Copy)]
@@ -76,19 +71,9 @@ fn next_packet(frame: &mut XdpFrame) -> Option<()> {
     if longer != 0 && !frame.move_front(longer) {
         return None;
     }
-    // SAFETY: same size and any bytes are valid; the map's value is aligned to 8.
-    let template = unsafe { &*(&raw const load.template).cast::<[u64; TEMPLATE / 8]>() };
-    let target = frame.at::<Template>(0)?;
-    let words = &raw mut target.0;
-    for (i, word) in template.iter().enumerate() {
-        // SAFETY: within the template that `at` checked.
-        unsafe { words.cast::<u64>().add(i).write_unaligned(*word) };
-    }
-    load.flow += load.stride;
-    if load.flow >= load.flows {
-        load.flow -= load.flows;
-    }
-    let source = load.flow.to_be() | 0x0a;
+    // SAFETY: the same size; the map's value is aligned to 8.
+    unsafe { put_back::<{ TEMPLATE / 8 }>(frame, load.template.as_ptr()) }?;
+    let source = next_source(&mut load.flow, load.flows, load.stride);
     frame.at::<Word>((load.source_offset & 63) as usize)?.0 = source;
     if load.checksum_offset != 0 {
         let sum = u64::from(load.sum) + u64::from(source & 0xffff) + u64::from(source >> 16);

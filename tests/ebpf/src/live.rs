@@ -9,9 +9,10 @@ use aya_ebpf::macros::{map, xdp};
 use aya_ebpf::maps::{Array, PerCpuArray, ProgramArray};
 use aya_ebpf::programs::XdpContext;
 use balancer_common::frame::Frame;
-use balancer_common::headers::{Be16, ETHER_IPV4, Ethernet, Header, Ipv4, Tcp};
+use balancer_common::headers::{Be16, ETHER_IPV4, Ethernet, Ipv4, Tcp};
 
 use crate::frame::XdpFrame;
+use crate::restore::{next_source, put_back};
 
 /// Ethernet, IPv4 and TCP headers, and a little more, so that words of 8 bytes cover them.
 const TEMPLATE: usize = 56;
@@ -31,12 +32,6 @@ pub struct LiveLoad {
     /// Where `live_redirect` sends to.
     pub ifindex: u32,
 }
-
-#[repr(C, packed)]
-#[derive(Clone, Copy)]
-struct Template([u64; TEMPLATE / 8]);
-// SAFETY: packed, integers only.
-unsafe impl Header for Template {}
 
 #[map]
 static LIVE_LOAD: Array<LiveLoad> = Array::with_max_entries(1, 0);
@@ -59,18 +54,9 @@ fn next_packet(frame: &mut XdpFrame) -> Option<()> {
     let load = LIVE_LOAD.get_ptr_mut(0)?;
     // SAFETY: the benchmark runs on one CPU at a time.
     let load = unsafe { &mut *load };
-    // SAFETY: same size and any bytes are valid; the map's value is aligned to 8.
-    let template = unsafe { &*(&raw const load.template).cast::<[u64; TEMPLATE / 8]>() };
-    let words = &raw mut frame.at::<Template>(0)?.0;
-    for (i, word) in template.iter().enumerate() {
-        // SAFETY: within the template that `at` checked.
-        unsafe { words.cast::<u64>().add(i).write_unaligned(*word) };
-    }
-    load.flow += load.stride;
-    if load.flow >= load.flows {
-        load.flow -= load.flows;
-    }
-    let source = load.flow.to_be() | 0x0a;
+    // SAFETY: the same size; the map's value is aligned to 8.
+    unsafe { put_back::<{ TEMPLATE / 8 }>(frame, load.template.as_ptr()) }?;
+    let source = next_source(&mut load.flow, load.flows, load.stride);
     let added = (source & 0xffff) + (source >> 16);
     let ip = frame.at::<Ipv4>(Ethernet::LEN)?;
     ip.source = source;

@@ -13,6 +13,8 @@ mod floor;
 mod frame;
 #[cfg(target_arch = "bpf")]
 mod live;
+#[cfg(target_arch = "bpf")]
+mod restore;
 
 #[cfg(target_arch = "bpf")]
 #[panic_handler]

@@ -28,10 +28,12 @@ pub(super) struct Path {
     backends: [usize; 2],
     /// The tunnel device that packets come out of at the backend.
     device: Option<&'static str>,
+    /// Further keys of the service.
+    more: &'static str,
 }
 
 const fn plain(name: &'static str, forward: &'static str, vip: u8, ipv6: bool, backends: [usize; 2]) -> Path {
-    Path { name, forward, vip, vip_ipv6: ipv6, backend_ipv6: ipv6, backends, device: None }
+    Path { name, forward, vip, vip_ipv6: ipv6, backend_ipv6: ipv6, backends, device: None, more: "" }
 }
 
 pub(super) const fn tunnel(
@@ -41,7 +43,7 @@ pub(super) const fn tunnel(
     (vip_ipv6, backend_ipv6): (bool, bool),
     device: &'static str,
 ) -> Path {
-    Path { name, forward, vip, vip_ipv6, backend_ipv6, backends: [0, 1], device: Some(device) }
+    Path { name, forward, vip, vip_ipv6, backend_ipv6, backends: [0, 1], device: Some(device), more: "" }
 }
 
 const NATIVE: [Path; 8] = [
@@ -62,6 +64,11 @@ const GENERIC: [Path; 3] = [
 ];
 
 impl Path {
+    /// Of `gue`.
+    pub(super) const fn variant_1(self) -> Self {
+        Self { more: "gue = { variant = 1 }\n", ..self }
+    }
+
     pub(super) fn address(&self) -> SocketAddr {
         let vip = if self.vip_ipv6 {
             IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, self.vip.into()))
@@ -73,7 +80,8 @@ impl Path {
 
     fn service(&self) -> String {
         let backend = |i: usize| (format!("b{i}"), Lab::backend(i, self.backend_ipv6));
-        service(self.name, self.forward, self.address().ip(), &self.backends.map(backend))
+        let text = service(self.name, self.forward, self.address().ip(), &self.backends.map(backend));
+        text.replacen("[service.health]\n", &format!("{}[service.health]\n", self.more), 1)
     }
 
     /// Real connections, both backends, whole bodies, and through the device that they should come out of.

@@ -3,7 +3,6 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use anyhow::{Result, ensure};
-use xtask::report::Verdict;
 
 use super::network::{Network, PORT};
 use super::path::{interfaces, service};
@@ -44,5 +43,5 @@ fn tagged(network: &Network, mode: &str) -> Result<Outcome> {
         "{} of {CONNECTIONS} connections failed; dropped by reason: {dropped:?}",
         counts.failed
     );
-    Ok(Outcome::new(Verdict::Works, format!("{CONNECTIONS} connections")))
+    Ok(Outcome::works(format!("{CONNECTIONS} connections")))
 }

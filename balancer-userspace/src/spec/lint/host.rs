@@ -1,9 +1,8 @@
 //! What does not fit the host that the config is for.
 
 use super::{Kind, Lint};
-use crate::model::{ForwardMode, Protocol};
-use balancer_common::encap;
-use balancer_common::layout::forward;
+use crate::model::Protocol;
+use crate::plan::overhead;
 
 /// The longest packet that most clients send.
 const USUAL: u32 = 1500;
@@ -32,16 +31,7 @@ fn mtus(lint: &Lint<'_>) {
     let least = lint.config.interfaces.iter().filter_map(|interface| lint.host.mtus.get_key_value(&interface.name));
     let Some((interface, mtu)) = least.min_by_key(|(_, mtu)| **mtu) else { return };
     for (service, read) in lint.services() {
-        let overhead = service.backends.iter().map(|backend| {
-            let (four, variant) = (backend.address.is_ipv4(), service.gue.variant);
-            u32::from(match (service.forward, four) {
-                (ForwardMode::Ipip, true) => encap::overhead(forward::IPIP4, 0),
-                (ForwardMode::Ipip, false) => encap::overhead(forward::IPIP6, 0),
-                (ForwardMode::Gue, true) => encap::overhead(forward::GUE4, variant),
-                (ForwardMode::Gue, false) => encap::overhead(forward::GUE6, variant),
-                (ForwardMode::L2 | ForwardMode::Nat, _) => 0,
-            })
-        });
+        let overhead = service.backends.iter().map(|backend| u32::from(overhead(service, backend.address)));
         let Some(overhead) = overhead.max().filter(|overhead| *overhead > 0) else { continue };
         let headers = HEADERS[usize::from(service.address.is_ipv6())];
         let longest = match (service.mss_clamp, service.protocol) {
