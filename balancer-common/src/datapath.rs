@@ -158,6 +158,9 @@ fn to_backend<F: Frame, T: Steps, V: View>(
         }
     };
     tables.count(index, u64::from(packet.length()), begins);
+    if begins && named.is_none() {
+        tables.count_group(index, seen.slot);
+    }
     Ok(Verdict::Forward { ifindex: backend.ifindex })
 }
 

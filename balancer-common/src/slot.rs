@@ -65,6 +65,18 @@ pub const fn values_for(slots: u32) -> u32 {
     slots.div_ceil(SLOTS_PER_VALUE)
 }
 
+/// Groups that the slots of a table fall into, a power of two.
+pub const GROUPS: usize = 32;
+
+/// New flows by group, modulo 2^32.
+pub type GroupCounts = [u32; GROUPS];
+
+/// The group of a slot. The slots of a backend lie all over the table, so that each group has about as many of them.
+#[inline(always)]
+pub const fn group(slot: u32) -> u32 {
+    slot % GROUPS as u32
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

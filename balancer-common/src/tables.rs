@@ -75,6 +75,9 @@ pub trait Tables {
     /// `bytes` is the length of the IP packet as the client sent it.
     fn count(&self, backend: BackendIndex, bytes: u64, new_flow: bool);
 
+    /// A flow begins on the backend because it owns the slot.
+    fn count_group(&self, backend: BackendIndex, slot: u32);
+
     /// Counts what happened to a packet of the service of this number.
     fn tally(&self, number: u16, event: Event);
 

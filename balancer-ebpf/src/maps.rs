@@ -11,6 +11,7 @@ use balancer_common::layout::{
     BackendCounters, BackendEntry, Bucket, FlowKey, Former, FragmentEntry, FragmentKey, IndexEntry, PortRange,
     RateLimits, ServerIdKey, ServiceCounters, ServiceEntry, Settings, SourceKey,
 };
+use balancer_common::slot::GroupCounts;
 use balancer_common::verdict::Reason;
 
 /// A table of any size that userspace can write through memory.
@@ -46,6 +47,9 @@ pub static SERVICE_COUNTERS: PerCpuArray<ServiceCounters> = PerCpuArray::pinned(
 pub static BACKENDS: Array<BackendEntry> = Array::pinned(1024, 0);
 #[map]
 pub static COUNTERS: PerCpuArray<BackendCounters> = PerCpuArray::pinned(1024, 0);
+/// By index of the backend: new flows of its slots, by [`balancer_common::slot::group`].
+#[map]
+pub static GROUPS: PerCpuArray<GroupCounts> = PerCpuArray::pinned(1024, 0);
 #[map]
 pub static SERVER_IDS: HashMap<ServerIdKey, u32> = HashMap::pinned(1, BPF_F_NO_PREALLOC);
 #[map]

@@ -191,6 +191,16 @@ impl Tables for KernelTables {
     }
 
     #[inline(always)]
+    fn count_group(&self, backend: BackendIndex, slot: u32) {
+        let Some(groups) = maps::GROUPS.get_ptr_mut(u32::from(backend)) else { return };
+        // SAFETY: a per-CPU value that only this CPU's program writes; the group is masked to its length.
+        unsafe {
+            let count = groups.cast::<u32>().add(slot::group(slot) as usize);
+            *count = (*count).wrapping_add(1);
+        }
+    }
+
+    #[inline(always)]
     fn tally(&self, number: u16, event: Event) {
         let Some(counters) = maps::SERVICE_COUNTERS.get_ptr_mut(u32::from(number)) else { return };
         // SAFETY: as above; events are numbered in the order of the counters.

@@ -9,7 +9,7 @@ use balancer_common::layout::{
     PortRange, RateLimits, ServerIdKey, ServiceCounters, ServiceEntry, ServiceKey, SourceKey, gates,
 };
 use balancer_common::parse::Packet;
-use balancer_common::slot::{BackendIndex, Slot};
+use balancer_common::slot::{self, BackendIndex, GroupCounts, Slot};
 use balancer_common::tables::{Route, RouteQuery, Seen, Tables, Way};
 use balancer_common::verdict::{Event, Verdict};
 
@@ -39,6 +39,7 @@ pub struct Model {
     /// Takes the short way where there is one, as the program does; else the thorough way always.
     pub short: Cell<bool>,
     pub counters: RefCell<HashMap<BackendIndex, BackendCounters>>,
+    pub groups: RefCell<HashMap<BackendIndex, GroupCounts>>,
     pub tallies: RefCell<HashMap<u16, ServiceCounters>>,
     pub flows: RefCell<HashMap<(u16, FlowKey), FlowEntry>>,
     /// How many of them each service has.
@@ -72,6 +73,7 @@ impl Model {
         self.fragments.borrow_mut().clear();
         self.buckets.borrow_mut().clear();
         self.counters.borrow_mut().clear();
+        self.groups.borrow_mut().clear();
         self.tallies.borrow_mut().clear();
     }
 }
@@ -201,6 +203,10 @@ impl Tables for Model {
         counters.packets += 1;
         counters.bytes += bytes;
         counters.new_flows += u64::from(new_flow);
+    }
+
+    fn count_group(&self, backend: BackendIndex, slot: u32) {
+        self.groups.borrow_mut().entry(backend).or_default()[slot::group(slot) as usize] += 1;
     }
 
     fn tally(&self, number: u16, event: Event) {

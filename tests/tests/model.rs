@@ -134,6 +134,10 @@ fn same_counters(pair: &Pair, drops: &[u64]) -> Result<()> {
         ensure!((counters.packets, counters.bytes) == (wanted.packets, wanted.bytes), "backend {index}");
         ensure!(wanted.new_flows == 0 || counters.new_flows == wanted.new_flows, "new flows of backend {index}");
     }
+    let grouped = pair.plane.groups(highest)?;
+    for (index, wanted) in pair.model.groups.borrow().iter() {
+        ensure!(grouped[usize::from(*index)] == *wanted, "new flows by group of backend {index}");
+    }
     let tallied = pair.plane.service_counters(pair.specs.len() as u32)?;
     for (number, wanted) in pair.model.tallies.borrow().iter() {
         let (spec, tallied) = (pair.specs[usize::from(*number)], tallied[usize::from(*number)]);

@@ -4,6 +4,7 @@ use std::os::fd::BorrowedFd;
 
 use anyhow::{Context, Result};
 use balancer_common::layout::{BackendCounters, ServiceCounters};
+use balancer_common::slot::{GROUPS, GroupCounts};
 use serde::{Deserialize, Serialize};
 
 use super::syscall;
@@ -41,6 +42,27 @@ pub(super) fn read(map: BorrowedFd<'_>, entries: u32) -> Result<Vec<Counters>> {
             .fold(Counters::default(), |sum, cpu| sum + Counters { packets: cpu[0], bytes: cpu[1], new_flows: cpu[2] })
     };
     Ok(values.chunks_exact(cpus * words).map(sum).collect())
+}
+
+/// New flows by group of the first `entries` backends.
+pub(super) fn read_groups(map: BorrowedFd<'_>, entries: u32) -> Result<Vec<GroupCounts>> {
+    const WORDS: usize = size_of::<GroupCounts>() / size_of::<u64>();
+    let cpus = aya::util::nr_cpus().map_err(|(file, error)| anyhow::anyhow!("{file}: {error}"))?;
+    let mut values = vec![0u64; entries as usize * cpus * WORDS];
+    syscall::read_array(map, entries, &mut values).context("reading the counts of slot groups")?;
+    let sum = |per_cpu: &[u64]| {
+        let mut sums = [0u32; GROUPS];
+        for cpu in per_cpu.chunks_exact(WORDS) {
+            // Two groups to a word, in the order of memory.
+            let halves = cpu.iter().flat_map(|word| {
+                let bytes = word.to_ne_bytes();
+                [[bytes[0], bytes[1], bytes[2], bytes[3]], [bytes[4], bytes[5], bytes[6], bytes[7]]]
+            });
+            sums.iter_mut().zip(halves).for_each(|(sum, half)| *sum = sum.wrapping_add(u32::from_ne_bytes(half)));
+        }
+        sums
+    };
+    Ok(values.chunks_exact(cpus * WORDS).map(sum).collect())
 }
 
 /// Counters of the first `entries` services.

@@ -130,6 +130,8 @@ impl Tables for KernelTables<'_> {
 
     fn count(&self, _: BackendIndex, _: u64, _: bool) {}
 
+    fn count_group(&self, _: BackendIndex, _: u32) {}
+
     fn tally(&self, _: u16, _: Event) {}
 
     fn begins_udp_flow(&self, _: u32, _: bool) -> bool {

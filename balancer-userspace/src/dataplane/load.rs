@@ -15,7 +15,7 @@ use balancer_common::layout::{
     BackendCounters, BackendEntry, Bucket, Former, FragmentEntry, FragmentKey, LAYOUT_VERSION, RateLimits, ServerIdKey,
     ServiceCounters, ServiceEntry, Settings,
 };
-use balancer_common::slot::BackendIndex;
+use balancer_common::slot::{BackendIndex, GroupCounts};
 use balancer_common::verdict::Reason;
 
 use super::events::Events;
@@ -59,6 +59,7 @@ pub struct DataPlane {
     /// The same maps as `backends` and the counters, for reading in batches.
     pub(super) backends_fd: OwnedFd,
     counters_fd: OwnedFd,
+    groups_fd: OwnedFd,
     service_counters_fd: OwnedFd,
     pub(super) service_counters: PerCpuArray<MapData, ServiceCounters>,
     pub(super) server_ids: HashMap<MapData, ServerIdKey, u32>,
@@ -106,6 +107,7 @@ fn sizes(limits: &Limits) -> Vec<MapSize> {
         // Index 0 is no backend.
         backends("BACKENDS", |n| n + 1),
         backends("COUNTERS", |n| n + 1),
+        backends("GROUPS", |n| n + 1),
         backends("SERVER_IDS", |n| n),
         of("FRAGMENTS", "limits.fragments", limits.fragments, |n| n),
         // While one list replaces another both are there.
@@ -147,6 +149,7 @@ impl DataPlane {
             index: IndexMaps::new(&lines[0], &lines[1], &lines[2], &limits)?,
             backends_fd: descriptor(&backends)?,
             counters_fd: descriptor(&counters)?,
+            groups_fd: descriptor(&take("GROUPS")?)?,
             service_counters_fd: descriptor(&service_counters)?,
             service_counters: service_counters.try_into()?,
             prefixes: take("PREFIXES")?.try_into()?,
@@ -210,6 +213,11 @@ impl DataPlane {
     /// Sums over all CPUs for the backends up to `highest`, by index.
     pub fn counters(&self, highest: BackendIndex) -> Result<Vec<counters::Counters>> {
         counters::read(self.counters_fd.as_fd(), u32::from(highest) + 1)
+    }
+
+    /// New flows by group of slots, sums over all CPUs for the backends up to `highest`, by index.
+    pub fn groups(&self, highest: BackendIndex) -> Result<Vec<GroupCounts>> {
+        counters::read_groups(self.groups_fd.as_fd(), u32::from(highest) + 1)
     }
 
     /// Sums over all CPUs for the services up to number `highest`.
