@@ -7,6 +7,8 @@
 //! (B. L. Welch, "The generalization of Student's problem when several different population variances are involved",
 //! Biometrika 34, 1947): a single client in one group raises the spread together with the mean and proves nothing.
 
+use std::time::Duration;
+
 use balancer_common::slot::GROUPS;
 
 /// One backend in a window: what its groups of slots should and did see.
@@ -35,9 +37,10 @@ pub struct Finding {
 
 /// The smallest difference that is reported.
 pub const LEAST_EFFECT: f64 = 0.05;
-/// Scores beyond which chance is ruled out for one look at one backend: about one in a million of Student's t with the
-/// 31 degrees of freedom that 32 groups leave. [`threshold`] raises it with the number of looks.
-const SCORE: f64 = 6.0;
+/// The score beyond which chance is ruled out, for a window of a second and one backend: about one in a thousand million
+/// of the normal distribution. Per decade of chance it changes by [`DECADE`].
+const SCORE: f64 = 6.1;
+const DECADE: f64 = 0.37;
 /// How many times the common variance is more than chance gives 32 groups: F of about one in 100,000.
 const OUTLIER: f64 = 2.5;
 /// Of independent flows (z at one in a million, two-sided), and so that 99 of 100 differences of the size are found.
@@ -48,13 +51,13 @@ const LEAST_FLOWS: u64 = 200;
 
 /// Judges a service's backends against each other. Backends without slots are left out of it: they should get nothing, and
 /// the exact layers see to that.
-pub fn judge(samples: &[Sample]) -> Vec<Finding> {
+pub fn judge(samples: &[Sample], window: Duration) -> Vec<Finding> {
     let mut moments: Vec<Moments> = samples.iter().map(Moments::of).collect();
     let mut rest = moments.iter().fold(Moments::default(), |sum, own| sum.and(own));
     settle_variances(&mut moments, rest.slots);
     let all = Moments { ..rest };
     rest.variance = moments.iter().map(|own| own.variance).sum();
-    let score = threshold(moments.iter().filter(|own| own.slots > 0.0).count());
+    let score = threshold(moments.iter().filter(|own| own.slots > 0.0).count(), window);
     let mut findings: Vec<Finding> = moments.iter().map(|own| own.compared(&rest.without(own), &all)).collect();
     if all.flows < LEAST_FLOWS as f64 {
         return findings;
@@ -82,9 +85,11 @@ fn settle_variances(moments: &mut [Moments], slots: f64) {
     }
 }
 
-/// With more backends more are looked at by chance.
-fn threshold(backends: usize) -> f64 {
-    SCORE + (backends.max(1) as f64).log10() * 0.25
+/// With more backends more are looked at in a day, with longer windows fewer: each length has the same part of a false alarm a
+/// year, about.
+fn threshold(backends: usize, window: Duration) -> f64 {
+    let seconds = window.as_secs_f64().max(1.0);
+    SCORE + DECADE * ((backends.max(1) as f64).log10() - seconds.log10())
 }
 
 /// How many new flows of a service it takes to find that a backend with this planned share gets `effect` more, or less,
@@ -93,7 +98,11 @@ pub fn flows_to_show(share: f64, effect: f64) -> f64 {
     let other = (share * (1.0 + effect)).min(1.0);
     let spread = |share: f64| (share * (1.0 - share)).sqrt();
     let distance = (other - share).abs();
-    if distance <= 0.0 { f64::INFINITY } else { ((Z_ALPHA * spread(share) + Z_POWER * spread(other)) / distance).powi(2) }
+    if distance <= 0.0 {
+        f64::INFINITY
+    } else {
+        ((Z_ALPHA * spread(share) + Z_POWER * spread(other)) / distance).powi(2)
+    }
 }
 
 /// Of one backend, or of several together: slots, flows, and the variance of the flows, estimated from what each group has
@@ -137,8 +146,11 @@ impl Moments {
     /// The rate of these slots against that of `others`; shares are of `all`.
     fn compared(&self, others: &Self, all: &Self) -> Finding {
         let part = |own: f64, all: f64| if all > 0.0 { own / all } else { 0.0 };
-        let shares =
-            Finding { planned: part(self.slots, all.slots), observed: part(self.flows, all.flows), ..Finding::default() };
+        let shares = Finding {
+            planned: part(self.slots, all.slots),
+            observed: part(self.flows, all.flows),
+            ..Finding::default()
+        };
         if self.slots <= 0.0 || others.slots <= 0.0 || others.flows <= 0.0 {
             return shares;
         }

@@ -1,5 +1,5 @@
-use rand::rngs::StdRng;
 use rand::SeedableRng;
+use rand::rngs::StdRng;
 
 use super::*;
 use crate::drift::testing::{Clients, Fleet};
@@ -10,14 +10,15 @@ const HEALTHY: [(Clients, usize); 3] =
 #[test]
 fn a_thousand_healthy_windows_of_each_kind_of_client_raise_one_false_alarm_at_most() {
     let mut random = StdRng::seed_from_u64(1);
-    let fleets = [Fleet::of(&[100; 10]), Fleet::of(&[10, 20, 40, 80, 200, 100]), Fleet::of(&[1, 99]), Fleet::of(&[7; 60])];
+    let fleets =
+        [Fleet::of(&[100; 10]), Fleet::of(&[10, 20, 40, 80, 200, 100]), Fleet::of(&[1, 99]), Fleet::of(&[7; 60])];
     let mut alarms = Vec::new();
     for (clients, flows) in HEALTHY {
         for number in 0..1_000 {
             let fleet = &fleets[number % fleets.len()];
             let flows = flows >> (number / fleets.len() % 4 * 2);
             let samples = fleet.window(clients, flows, &mut random);
-            let findings = judge(&samples);
+            let findings = judge(&samples, Duration::from_secs(10));
             alarms.extend(findings.iter().filter(|f| f.skewed).map(|f| (clients, number, *f)));
         }
     }

@@ -121,8 +121,12 @@ impl Watch {
                 }
             }
         }
-        let over: Vec<BackendIndex> =
-            self.skewed.iter().filter(|(index, known)| is_over(**index, known, &windows, now.at)).map(|(i, _)| *i).collect();
+        let over: Vec<BackendIndex> = self
+            .skewed
+            .iter()
+            .filter(|(index, known)| is_over(**index, known, &windows, now.at))
+            .map(|(i, _)| *i)
+            .collect();
         for index in over {
             self.skewed.remove(&index);
             // What is over must not be found again in a window that still reaches back to it.
@@ -161,16 +165,19 @@ impl Window {
             .iter()
             .map(|(index, slots)| {
                 let (before, after) = (counts(then, *index), counts(now, *index));
-                let sample =
-                    Sample { slots: *slots, flows: std::array::from_fn(|group| after[group].wrapping_sub(before[group])) };
+                let sample = Sample {
+                    slots: *slots,
+                    flows: std::array::from_fn(|group| after[group].wrapping_sub(before[group])),
+                };
                 flows += sample.flows.iter().map(|n| u64::from(*n)).sum::<u64>();
                 sample
             })
             .collect();
         (flows > 0).then(|| {
-            let findings = judge(&samples);
+            let length = now.at.duration_since(then.at);
+            let findings = judge(&samples, length);
             let indices = slots.keys().copied().collect();
-            Self { length: now.at.duration_since(then.at), flows, indices, samples, findings }
+            Self { length, flows, indices, samples, findings }
         })
     }
 
