@@ -1,6 +1,7 @@
 //! What travels over the control socket: JSON over HTTP. Fields are added freely and never changed silently.
 
 mod plan;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -8,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 pub use self::plan::{ChangeKind, Plan, PlannedBackend, PlannedService, PlannedWarning, Risk, WorstLoad};
+pub use self::verify::{Gap, Layer, Skew, Verification, VerifiedBackend, VerifiedService};
 use crate::history::Record;
 use crate::model::{Affinity, BackendId, BackendName, ForwardMode, Protocol, ServiceName, XdpMode};
 

@@ -248,8 +248,8 @@ impl Running {
                 let place = plan.entry.table;
                 let before = tables.remove(&place).or_else(|| {
                     // Not where the place is a new one.
-                    let there = self.programmed.get(name).is_some_and(|p| p.plan.entry.table == place);
-                    there.then(|| self.plane.read_table(place, plan.table_size.get()).ok()).flatten()
+                    let there = self.programmed.get(name).filter(|p| p.plan.entry.table == place)?;
+                    self.plane.written_table(place, || there.plan.settled_slots()).ok()
                 });
                 (name, plan, before.filter(|slots| slots.len() == plan.table_size.get() as usize))
             })
@@ -259,7 +259,7 @@ impl Running {
             let step = step(before.as_deref(), &plan.owners(), plan.keeps, alive);
             // A table adopted from an earlier controller stays where it is the same to the bit.
             let same = before.as_ref() == Some(&step.slots);
-            Ok(if same { None } else { Some((NewTable::new(&step.slots)?, step.moved)) })
+            Ok(if same { None } else { Some((NewTable::new(step.slots)?, step.moved)) })
         });
         let (mut publish, mut changed) = (Vec::new(), Vec::new());
         for ((name, plan, _), table) in outdated.into_iter().zip(built) {

@@ -57,7 +57,7 @@ impl Running {
         let patience = Patience::of(&service.connections);
         let (entry, dead) = (programmed.plan.entry, programmed.plan.dead.clone());
         let number = entry.number;
-        let mut slots = self.plane.read_table(entry.table, entry.table_size)?;
+        let mut slots = self.plane.written_table(entry.table, || programmed.plan.settled_slots())?;
         let activity = self.plane.activity(number);
         let late = self.late_leavers(name, &patience, now);
         let mut closed = closing(&slots, &activity, now, &patience);
@@ -105,7 +105,7 @@ impl Running {
     }
 
     /// In the former mapping the slots of dead backends become nobody's: their flows begin anew with the owner.
-    fn bury(&self, former: &Former, dead: &[BackendIndex]) -> Result<()> {
+    fn bury(&mut self, former: &Former, dead: &[BackendIndex]) -> Result<()> {
         if dead.is_empty() {
             return Ok(());
         }

@@ -23,6 +23,7 @@ use super::flows::Tracks;
 use super::index::{self, IndexMaps};
 use super::mapped::Mapped;
 use super::pins::Pins;
+use super::published::Published;
 use super::{counters, syscall};
 use crate::model::{DatapathLog, Limits};
 
@@ -69,11 +70,14 @@ pub struct DataPlane {
     pub(super) buckets: Array<MapData, Bucket>,
     drops: PerCpuArray<MapData, u64>,
     pub(super) settings: Mapped,
+    /// Words of the settings as written from here; those that packets or time change are not kept up.
+    pub(super) written: [u64; SETTINGS_WORDS],
+    pub(super) program_id: u32,
     pub(super) filter: Array<MapData, Filter>,
     pub(super) fragments: HashMap<MapData, FragmentKey, FragmentEntry>,
     events: Option<Events>,
     pub(super) table_map: MapData,
-    pub(super) tables: BTreeMap<u32, MapData>,
+    pub(super) tables: BTreeMap<u32, Published>,
     pub(super) tracks: Tracks,
     pub(super) limits: Limits,
     instance: u64,
@@ -141,6 +145,7 @@ impl DataPlane {
         let mut program = loader.load(OBJECT).map_err(|error| LoadError::Program(chain(&error)))?;
         let logger = EbpfLogger::init(&mut program).context("opening the program's log")?;
         xdp(&mut program)?.load().map_err(|error| LoadError::Program(chain(&error)))?;
+        let program_id = xdp(&mut program)?.info().context("asking for the program's number")?.id();
         let mut take = |name: &str| program.take_map(name).with_context(|| format!("the object has no map {name}"));
         let (backends, counters, service_counters) = (take("BACKENDS")?, take("COUNTERS")?, take("SERVICE_COUNTERS")?);
         let tracks = Tracks::new(data(take("FLOWS")?)?, data(take("ACTIVITY")?)?);
@@ -170,6 +175,8 @@ impl DataPlane {
             pins,
             tables: BTreeMap::new(),
             tracks,
+            written: [0; SETTINGS_WORDS],
+            program_id,
             limits,
             instance: 0,
             adopted,
@@ -193,7 +200,8 @@ impl DataPlane {
             let words: [u64; SETTINGS_WORDS] = unsafe { std::mem::transmute(settings) };
             self.settings.write(0, &words);
         }
-        self.settings.get(INSTANCE).context("the settings are empty")
+        self.written = std::array::from_fn(|place| self.settings.get(place).unwrap_or(0));
+        Some(self.written[INSTANCE]).filter(|instance| *instance != 0).context("the settings are empty")
     }
 
     /// Ties notes on disk to these very maps.
@@ -236,6 +244,12 @@ impl DataPlane {
         xdp(&mut self.program)
     }
 
+    /// Writes a word of the settings, and remembers that.
+    pub(super) fn set_word(&mut self, place: usize, value: u64) {
+        self.written[place] = value;
+        self.settings.set(place, value);
+    }
+
     pub(super) fn index_word(&self) -> u64 {
         self.settings.get(INDEX).unwrap_or(0)
     }
@@ -244,6 +258,7 @@ impl DataPlane {
 /// Words of the settings, and places of those that change.
 pub(super) const SETTINGS_WORDS: usize = size_of::<Settings>() / size_of::<u64>();
 const INSTANCE: usize = std::mem::offset_of!(Settings, instance) / 8;
+pub(super) const HEAD: usize = 0;
 pub(super) const INDEX: usize = std::mem::offset_of!(Settings, index) / 8;
 pub(super) const IDENTITY: usize = std::mem::offset_of!(Settings, identity) / 8;
 pub(super) const CLOCK: usize = std::mem::offset_of!(Settings, clock) / 8;

@@ -4,6 +4,7 @@
 //! A controller that starts finds them, puts its program in the place of the one that runs, and goes on.
 
 mod attach;
+mod compare;
 mod counters;
 mod detach;
 mod events;
@@ -15,12 +16,14 @@ mod kernel;
 mod load;
 mod mapped;
 mod pins;
+mod published;
 mod shadow;
 mod syscall;
 mod table;
 mod write;
 
 pub use attach::{AttachError, Attached};
+pub use compare::{Difference, Expected, LinkState};
 pub use counters::Counters;
 pub use detach::{detach, detach_unattended};
 pub use events::{Events, Told, Watched};

@@ -49,8 +49,8 @@ impl Shadow {
         image.index.entries.values_mut().chain(image.prefixes.values_mut()).for_each(|entry| entry.flags &= !apart);
         image.server_ids.clear();
         for (place, table) in tables {
-            let slots: Vec<Slot> = table.slots()?.iter().map(|slot| Slot::closed(slot.owner())).collect();
-            self.put(*place, &slots)?;
+            let slots: Vec<Slot> = table.slots().iter().map(|slot| Slot::closed(slot.owner())).collect();
+            self.put(*place, slots)?;
         }
         self.plane.apply(self.image.changes_to(&image))?;
         self.image = image;
@@ -58,11 +58,12 @@ impl Shadow {
     }
 
     /// Over the table that is there, which no packet reads now, where it is as long.
-    fn put(&mut self, place: u32, slots: &[Slot]) -> Result<()> {
+    fn put(&mut self, place: u32, slots: Vec<Slot>) -> Result<()> {
         if let Some(there) = self.tables.get(&place).filter(|table| table.counts.slots as usize == slots.len()) {
-            return there.overwrite(slots);
+            return there.overwrite(&slots);
         }
-        let table = NewTable::new(slots)?;
+        let mut table = NewTable::new(slots)?;
+        table.forget_slots();
         let descriptor = table.map.fd().as_fd().as_raw_fd() as u32;
         syscall::update(self.plane.table_map.fd().as_fd(), &[place], &[descriptor]).context("a table of the shadow")?;
         self.tables.insert(place, table);

@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use aya_obj::generated::{bpf_attr, bpf_cmd};
+use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_link_info};
 
 fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<RawFd> {
     // SAFETY: `attr` is a whole `bpf_attr` whose pointers the callers keep alive and large enough for `count`.
@@ -176,17 +176,36 @@ fn element(map: BorrowedFd<'_>, key: &u32) -> bpf_attr {
     attr
 }
 
-/// Takes the program of the link pinned at `path` off its interface, now: the kernel does so at its leisure when the last
-/// reference goes.
-pub(super) fn detach_link(path: &Path) -> io::Result<()> {
+fn open_pinned(path: &Path) -> io::Result<OwnedFd> {
     let name = CString::new(path.as_os_str().as_bytes())?;
     let mut attr = zeroed();
     // SAFETY: the member that this command reads.
     unsafe { &mut attr.__bindgen_anon_4 }.pathname = name.as_ptr() as u64;
-    let link = bpf(bpf_cmd::BPF_OBJ_GET, &mut attr)?;
+    let object = bpf(bpf_cmd::BPF_OBJ_GET, &mut attr)?;
     // SAFETY: a descriptor that the kernel has just made for us.
-    let link = unsafe { OwnedFd::from_raw_fd(link) };
+    Ok(unsafe { OwnedFd::from_raw_fd(object) })
+}
+
+/// Takes the program of the link pinned at `path` off its interface, now: the kernel does so at its leisure when the last
+/// reference goes.
+pub(super) fn detach_link(path: &Path) -> io::Result<()> {
+    let link = open_pinned(path)?;
     let mut attr = zeroed();
     attr.link_detach.link_fd = link.as_raw_fd() as u32;
     bpf(bpf_cmd::BPF_LINK_DETACH, &mut attr).map(drop)
+}
+
+/// Of the XDP link pinned at `path`: the program's number, and the interface's, which is 0 once the link is off it.
+pub(super) fn xdp_link(path: &Path) -> io::Result<(u32, u32)> {
+    let link = open_pinned(path)?;
+    // SAFETY: integers and unions of integers.
+    let mut info: bpf_link_info = unsafe { std::mem::zeroed() };
+    let mut attr = zeroed();
+    attr.info.bpf_fd = link.as_raw_fd() as u32;
+    attr.info.info = (&raw mut info) as u64;
+    attr.info.info_len = size_of::<bpf_link_info>() as u32;
+    bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    // SAFETY: the member that XDP links fill.
+    let ifindex = unsafe { info.__bindgen_anon_1.xdp.ifindex };
+    Ok((info.prog_id, ifindex))
 }

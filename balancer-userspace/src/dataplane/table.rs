@@ -2,16 +2,13 @@
 //! by one only where they close.
 
 use std::collections::BTreeMap;
-use std::hash::Hasher;
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result};
 use aya::maps::MapData;
 use aya_obj::generated::bpf_map_type;
 use balancer_common::slot::{self, BackendIndex, Slot};
-use siphasher::sip::SipHasher13;
 
 use super::mapped::Mapped;
 
@@ -21,6 +18,7 @@ const BPF_F_MMAPABLE: u32 = 1 << 10;
 /// A table that no packet has seen yet.
 pub struct NewTable {
     pub(super) map: MapData,
+    slots: Vec<Slot>,
     pub counts: TableCounts,
 }
 
@@ -32,25 +30,30 @@ pub struct TableCounts {
     pub owned: BTreeMap<BackendIndex, u32>,
     /// Open slots by their settled owner, nobody included.
     pub settled: BTreeMap<BackendIndex, u32>,
+    /// Of the slots each backend owns, how many are of which group.
+    pub groups: BTreeMap<BackendIndex, [u32; slot::GROUPS]>,
     /// Open slots.
     pub open: u32,
-    /// Of the owners, in order.
-    pub digest: u64,
 }
 
 impl NewTable {
-    pub fn new(slots: &[Slot]) -> Result<Self> {
+    pub fn new(slots: Vec<Slot>) -> Result<Self> {
         let count = slots.len() as u32;
         let values = slot::values_for(count);
         let map = empty_map(values).with_context(|| format!("making a table of {count} slots"))?;
         let mapped = Mapped::new(map.fd().as_fd(), values as usize).context("mapping a new table")?;
-        mapped.write(0, &values_of(slots));
-        Ok(Self { map, counts: TableCounts::of(slots) })
+        mapped.write(0, &values_of(&slots));
+        Ok(Self { map, counts: TableCounts::of(&slots), slots })
     }
 
     /// What stands in it.
-    pub(super) fn slots(&self) -> Result<Vec<Slot>> {
-        read_slots(&self.map, self.counts.slots)
+    pub(super) fn slots(&self) -> &[Slot] {
+        &self.slots
+    }
+
+    /// Nobody asks for the slots any more.
+    pub(super) fn forget_slots(&mut self) {
+        self.slots = Vec::new();
     }
 
     /// Other slots, as many; the counts stay what they were.
@@ -79,25 +82,30 @@ impl TableCounts {
     pub fn of(slots: &[Slot]) -> Self {
         let (mut owned, mut settled) = (vec![0u32; 1 << 15], vec![0u32; 1 << 15]);
         let mut open = 0;
-        let mut digest = SipHasher13::new();
         for slot in slots {
-            digest.write_u16(slot.owner());
             owned[usize::from(slot.owner())] += 1;
             if slot.is_open() {
                 open += 1;
                 settled[usize::from(slot.settled())] += 1;
             }
         }
-        let counted = |counts: &[u32], first: usize| {
+        let counted = |counts: &[u32], first: usize| -> BTreeMap<BackendIndex, u32> {
             let present = counts.iter().enumerate().skip(first).filter(|(_, count)| **count > 0);
             present.map(|(index, count)| (index as BackendIndex, *count)).collect()
         };
+        let owned_by = counted(&owned, 1);
+        // From here on a place in the list of groups, from 1.
+        owned_by.keys().zip(1..).for_each(|(index, place)| owned[usize::from(*index)] = place);
+        let mut groups = vec![[0u32; slot::GROUPS]; owned_by.len()];
+        for (place, slot) in slots.iter().enumerate().filter(|(_, slot)| slot.owner() != slot::NO_BACKEND) {
+            groups[owned[usize::from(slot.owner())] as usize - 1][slot::group(place as u32) as usize] += 1;
+        }
         Self {
             slots: slots.len() as u32,
-            owned: counted(&owned, 1),
+            groups: owned_by.keys().copied().zip(groups).collect(),
+            owned: owned_by,
             settled: counted(&settled, 0),
             open,
-            digest: digest.finish(),
         }
     }
 
@@ -106,43 +114,6 @@ impl TableCounts {
         let all: u64 = self.owned.values().map(|n| u64::from(*n)).sum();
         (all > 0).then(|| f64::from(self.owned.get(&backend).copied().unwrap_or(0)) / all as f64)
     }
-}
-
-/// All slots of the table at `map`.
-pub(super) fn read_slots(map: &MapData, slots: u32) -> Result<Vec<Slot>> {
-    let values = map.info()?.max_entries();
-    anyhow::ensure!(values == slot::values_for(slots), "the table has {values} values, which {slots} slots don't take");
-    let mapped = Mapped::new(map.fd().as_fd(), values as usize).context("mapping a table")?;
-    let mut read = Vec::with_capacity(slots as usize + 1);
-    for word in mapped.words() {
-        let value = word.load(Ordering::Relaxed);
-        read.extend([Slot(value as u32), Slot((value >> 32) as u32)]);
-    }
-    read.truncate(slots as usize);
-    Ok(read)
-}
-
-/// Writes single slots of a table that packets read: each is a half word and changes at once.
-pub(super) fn write_slots(map: &MapData, slots: &[(u32, Slot)]) -> Result<()> {
-    let values = map.info()?.max_entries();
-    let mapped = Mapped::new(map.fd().as_fd(), values as usize).context("mapping a table")?;
-    for (place, slot) in slots {
-        let word = mapped.words().get(slot::value_index(*place) as usize).context("the slot lies beyond the table")?;
-        let half = (place % slot::SLOTS_PER_VALUE) as usize;
-        let half = if cfg!(target_endian = "big") { 1 - half } else { half };
-        // SAFETY: an aligned half of a word that lives as long as the mapping; nobody else writes slots.
-        let half = unsafe { AtomicU32::from_ptr(word.as_ptr().cast::<u32>().add(half)) };
-        half.store(slot.0, Ordering::Release);
-    }
-    Ok(())
-}
-
-/// One slot of a table read back from the kernel.
-pub(super) fn read_slot(map: &MapData, place: u32) -> Result<Slot> {
-    let values = map.info()?.max_entries();
-    let mapped = Mapped::new(map.fd().as_fd(), values as usize)?;
-    let value = mapped.get(slot::value_index(place) as usize).context("the slot lies beyond the table")?;
-    Ok(slot::from_value(value, place))
 }
 
 /// Pins `map` at `path` in the place of what may be there.

@@ -12,14 +12,35 @@ use balancer_common::layout::{
 use balancer_common::slot::{BackendIndex, Slot};
 
 use super::image::{Changes, Image, TableState};
-use super::load::{CLOCK, DataPlane, IDENTITY, INDEX};
+use super::load::{CLOCK, DataPlane, HEAD, IDENTITY, INDEX};
+use super::published::Published;
 use super::syscall;
-use super::table::{NewTable, pin_over, read_slot, read_slots, write_slots};
+use super::table::{NewTable, pin_over};
 use crate::plan::LpmPrefix;
 
 impl DataPlane {
-    /// Reads back everything the maps hold.
+    /// Reads back everything the maps hold, and takes over the tables that are there.
     pub fn read_back(&mut self) -> Result<(Image, TableState)> {
+        let image = self.read_image()?;
+        let mut tables = TableState::new();
+        let services: Vec<ServiceEntry> = image.services().collect();
+        for entry in services {
+            self.tracks.adopt(&self.pins, u32::from(entry.number))?;
+            let former = self.former(entry.number)?;
+            for (place, slots) in [(entry.table, entry.table_size), (former.table, former.table_size)] {
+                let Ok(map) = MapData::from_pin(self.pins.table(place)) else { continue };
+                if slots > 0 && self.published(place) == Some(map.info()?.id()) {
+                    let table = Published::adopt(map, slots)?;
+                    tables.insert(place, table.read());
+                    self.tables.insert(place, table);
+                }
+            }
+        }
+        Ok((image, tables))
+    }
+
+    /// Reads back what is not a table.
+    pub fn read_image(&self) -> Result<Image> {
         let mut image = Image { index: self.index.read(self.index_word()), ..Image::default() };
         for item in self.prefixes.iter() {
             let (key, entry) = item.context("reading the prefixes back")?;
@@ -41,42 +62,40 @@ impl DataPlane {
                 image.backends.insert(index as BackendIndex, entry);
             }
         }
-        let mut tables = TableState::new();
-        let services: Vec<ServiceEntry> = image.services().collect();
-        for entry in services {
-            self.tracks.adopt(&self.pins, u32::from(entry.number))?;
-            let former = self.former(entry.number)?;
-            for (place, slots) in [(entry.table, entry.table_size), (former.table, former.table_size)] {
-                let Ok(map) = MapData::from_pin(self.pins.table(place)) else { continue };
-                if slots > 0 && self.published(place) == Some(map.info()?.id()) {
-                    tables.insert(place, read_slots(&map, slots)?);
-                    self.tables.insert(place, map);
-                }
-            }
-        }
-        Ok((image, tables))
+        Ok(image)
     }
 
-    fn published(&self, place: u32) -> Option<u32> {
+    /// The kernel's number of the table that the program sees at `place`.
+    pub(super) fn published(&self, place: u32) -> Option<u32> {
         syscall::look_up(self.table_map.fd().as_fd(), place).ok()
+    }
+
+    fn table(&self, place: u32) -> Result<&Published> {
+        self.tables.get(&place).with_context(|| format!("there is no table at {place}"))
     }
 
     /// Reads one table back from the kernel's memory, after checking that it is the one the program sees.
     pub fn read_table(&self, place: u32, slots: u32) -> Result<Vec<Slot>> {
-        let map = self.tables.get(&place).with_context(|| format!("there is no table at {place}"))?;
+        let table = self.table(place)?;
         let seen = self.published(place).context("the map of tables has nothing there")?;
-        let ours = map.info()?.id();
-        anyhow::ensure!(ours == seen, "the program sees table {seen} where {ours} was published");
-        read_slots(map, slots)
+        anyhow::ensure!(table.id == seen, "the program sees table {seen} where {} was published", table.id);
+        anyhow::ensure!(table.count() == slots, "the table has {} slots instead of {slots}", table.count());
+        Ok(table.read())
+    }
+
+    /// A table as it was last written from here, whatever the kernel holds by now. `owners` says what it holds where no slot
+    /// is open.
+    pub fn written_table(&self, place: u32, owners: impl FnOnce() -> Vec<Slot>) -> Result<Vec<Slot>> {
+        Ok(self.table(place)?.as_written(owners))
     }
 
     pub(super) fn look_up_slot(&self, place: u32, slot: u32) -> Option<Slot> {
-        read_slot(self.tables.get(&place)?, slot).ok()
+        self.tables.get(&place)?.slot(slot)
     }
 
     /// Writes single slots of a table in force.
-    pub fn close_slots(&self, place: u32, slots: &[(u32, Slot)]) -> Result<()> {
-        write_slots(self.tables.get(&place).with_context(|| format!("there is no table at {place}"))?, slots)
+    pub fn close_slots(&mut self, place: u32, slots: &[(u32, Slot)]) -> Result<()> {
+        self.tables.get_mut(&place).with_context(|| format!("there is no table at {place}"))?.write(slots)
     }
 
     /// Writes `changes`, in an order in which every packet finds either the state before or the one after, whole:
@@ -128,8 +147,7 @@ impl DataPlane {
         syscall::update(self.table_map.fd().as_fd(), &places, &descriptors)
             .with_context(|| full("table", "limits.services"))?;
         for (place, table) in tables {
-            let map = MapData::from_fd(table.map.fd().as_fd().try_clone_to_owned()?)?;
-            self.tables.insert(*place, map);
+            self.tables.insert(*place, Published::new(table)?);
         }
         Ok(())
     }
@@ -150,7 +168,7 @@ impl DataPlane {
             for (gate, _) in wanted.iter().filter(|(_, open)| *open) {
                 self.set_gate(*gate, true);
             }
-            self.settings.set(INDEX, next);
+            self.set_word(INDEX, next);
             // The other half must not be written while a packet may be reading it.
             self.grace_period();
             for (gate, _) in wanted.iter().filter(|(_, open)| !open) {
@@ -196,11 +214,10 @@ impl DataPlane {
         syscall::delete(self.table_map.fd().as_fd(), self.limits.services * 2).ok();
     }
 
-    fn set_gate(&self, gate: u32, open: bool) {
+    fn set_gate(&mut self, gate: u32, open: bool) {
         // The gates are the high half of the first word, behind the version.
-        let word = self.settings.get(0).unwrap_or(0);
-        let bit = u64::from(gate) << 32;
-        self.settings.set(0, if open { word | bit } else { word & !bit });
+        let (word, bit) = (self.written[HEAD], u64::from(gate) << 32);
+        self.set_word(HEAD, if open { word | bit } else { word & !bit });
     }
 
     /// Puts the counters of these backends to 0, before an index is given to another one.

@@ -11,10 +11,12 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
+mod alarming;
 mod connections;
 mod health;
 mod name;
 
+pub use alarming::{Alarming, Verify, Webhook, WebhookFormat};
 pub use connections::{Connections, Tracking, WhenFull};
 pub use health::{CheckKind, HealthCheck, Jitter};
 pub use name::{BackendId, BackendName, NameError, ServiceName};
@@ -47,6 +49,8 @@ pub struct Node {
     pub history: u32,
     /// Without one, only what is asked for by `--guard`.
     pub guard: Option<GuardPolicy>,
+    pub verify: Verify,
+    pub alarming: Alarming,
 }
 
 /// How much can go wrong with a change.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use balancer_common::layout::{BackendEntry, PortRange, RateLimits, ServerIdKey, ServiceEntry, ServiceKey, flags};
-use balancer_common::slot::{BackendIndex, NO_BACKEND};
+use balancer_common::slot::{BackendIndex, NO_BACKEND, Slot};
 use ipnet::IpNet;
 
 use super::entry::{
@@ -170,6 +170,11 @@ impl ServicePlan {
     pub fn acl(&self) -> impl Iterator<Item = (IpNet, bool)> + '_ {
         let allowed = self.guard.allow.iter().map(|prefix| (*prefix, true));
         allowed.chain(self.guard.deny.iter().map(|prefix| (*prefix, false)))
+    }
+
+    /// Every slot of the table once no flow from before a change is left.
+    pub fn settled_slots(&self) -> Vec<Slot> {
+        self.owners().into_iter().map(Slot::closed).collect()
     }
 
     /// The owner of every slot; nobody's, where no backend has a weight.

@@ -23,6 +23,7 @@ mod reader;
 mod seen;
 mod service;
 mod silence;
+mod verify;
 
 use std::path::Path;
 
@@ -104,7 +105,8 @@ pub fn read(file: &str, text: String, directory: &Path) -> Result<Loaded, Diagno
     Err(problems.into_diagnostics())
 }
 
-const ROOT_KEYS: &[&str] = &["node", "limits", "interface", "service", "silence", "guard"];
+const ROOT_KEYS: &[&str] =
+    &["node", "limits", "interface", "service", "silence", "guard", "verify", "alarm", "webhook"];
 
 /// Every key the reader knows, as `section.key`.
 pub fn known_keys() -> Vec<String> {
@@ -121,6 +123,9 @@ pub fn known_keys() -> Vec<String> {
         ("service.peak", amount::AMOUNT_KEYS),
         ("service.backend.capacity", amount::AMOUNT_KEYS),
         ("guard", node::GUARD_KEYS),
+        ("verify", verify::VERIFY_KEYS),
+        ("alarm", verify::ALARM_KEYS),
+        ("webhook", verify::WEBHOOK_KEYS),
         ("silence", silence::SILENCE_KEYS),
     ];
     sections.iter().flat_map(|(section, keys)| keys.iter().map(move |key| format!("{section}.{key}"))).collect()

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::catalogue::Kind;
 use super::diagnostic::Span;
 use super::reader::Section;
+use super::verify;
 use crate::model::{DatapathLog, GuardPolicy, Interface, Limits, Node, Risk, TableSize, XdpMode};
 
 pub(super) const NODE_KEYS: &[&str] = &[
@@ -78,6 +79,8 @@ pub(super) fn node(root: &Section<'_>) -> Node {
         seed: section.and_then(|node| node.seed("seed")).unwrap_or(0),
         watch_config: section.and_then(|node| node.boolean("watch_config")).unwrap_or(false),
         guard: guard(root),
+        verify: verify::verify(root),
+        alarming: verify::alarming(root),
         history: section.and_then(|node| node.number("history", 1..=MOST_GENERATIONS)).map_or(GENERATIONS, |n| n.value),
         encap_source_v4: section
             .and_then(|node| node.parsed("encap_source_v4", "write an IPv4 prefix, such as \"198.18.0.0/16\""))
