@@ -128,9 +128,10 @@ impl Report {
             notes.push("ended early by the user".to_owned());
         }
         if tally.skipped_late > 0 {
-            let late = tally.skipped_late;
             notes.push(format!(
-                "this host can't keep up: {late} connections were skipped more than 1 s after they were due"
+                "this host can't keep up: {} connections were skipped more than 1 s after they were due; it lacks \
+                 processors, or source ports (see --from)",
+                tally.skipped_late
             ));
         }
         let backends = match after {
