@@ -1,7 +1,7 @@
 //! The controller of `balancer` and its command line.
 //!
 //! `spec` (as written) → `model` (validated) → `plan` (diff, tables by `maglev`) → `dataplane` (maps) → counters back.
-//! Beside that line: `health`, `neighbor`, `control` (API), `metrics`, `cli`.
+//! Beside that line: `health`, `neighbor`, `control` (API), `metrics`, `loadtest` (a client like any other), `cli`.
 
 pub mod cli;
 pub mod control;
@@ -13,6 +13,7 @@ pub mod history;
 pub mod host;
 pub mod http;
 pub mod load;
+pub mod loadtest;
 pub mod maglev;
 pub mod metrics;
 pub mod model;

@@ -1,10 +1,12 @@
 //! Every command and flag, with the sentence a user reads.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::loadtest::schedule::MOST_RATE;
 use crate::model::{BackendId, Protocol, ServiceName};
 
 /// Layer-4 load balancer in XDP: the traffic share you configured is the share you get.
@@ -147,6 +149,16 @@ pub enum Command {
         #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
         one_in: u32,
     },
+    /// Open real connections to a service at a steady rate; say how long they took and whom they reached
+    ///
+    /// Connections are opened by the clock, whether or not earlier ones are done, and latencies count from when a
+    /// connection was due. Never more than --connections are open at once: what would exceed that is skipped and
+    /// reported. Ctrl-C ends it early, with the report. The exit code is 1 where a connection failed or was skipped.
+    ///
+    /// Run it where packets to the service come to the balancer by an interface: on another host, with the control
+    /// socket forwarded (`ssh -L`), not on the balancer itself. A source address has about 28,000 ports, each of which is
+    /// used once a minute, so that more than about 470 connections a second for longer need several addresses (--from).
+    Loadtest(Box<Loadtest>),
     /// Show what applying a config file would change: shares, slots, loads, risk
     Plan {
         /// Config file (TOML)
@@ -235,6 +247,42 @@ pub enum Command {
     },
 }
 
+#[derive(Debug, Args)]
+pub struct Loadtest {
+    /// A tcp service, such as web
+    #[arg(value_name = "SERVICE")]
+    pub service: ServiceName,
+    /// New connections a second
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_RATE)))]
+    pub rate: u32,
+    /// How long, such as 30s; rate times duration is 10,000,000 at most
+    #[arg(long, value_name = "D", value_parser = duration)]
+    pub duration: Duration,
+    /// Connections that may be open at once
+    #[arg(long, value_name = "MAX", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub connections: u32,
+    /// Send this text on each connection, as it is, and wait for the first bytes of an answer
+    #[arg(long, value_name = "TEXT", conflicts_with = "http")]
+    pub request: Option<String>,
+    /// Send an HTTP request for this path on each connection, and read the answer; a status from 400 on is a failure
+    #[arg(long, value_name = "PATH", value_parser = path)]
+    pub http: Option<String>,
+    /// Local addresses to connect from in turn
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
+    pub from: Vec<IpAddr>,
+    /// Connect here rather than to the service's own address; shares are still those of the service
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub to: Option<SocketAddr>,
+    /// Longest time for a connection, its answer included
+    #[arg(long, value_name = "D", default_value = "3s", value_parser = duration)]
+    pub timeout: Duration,
+    /// Don't ask on a terminal whether to begin
+    #[arg(long)]
+    pub yes: bool,
+    #[command(flatten)]
+    pub output: Output,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// For people
@@ -267,6 +315,19 @@ fn guard(text: &str) -> Result<u32, String> {
     let duration = humantime::parse_duration(text).map_err(|error| format!("{error}; such as 2m"))?;
     let seconds = u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
     if (4..=86_400).contains(&seconds) { Ok(seconds) } else { Err("write 4s to 24h".to_owned()) }
+}
+
+/// A duration such as `500ms` or `30s`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text).map_err(|error| format!("{error}; such as 30s"))?;
+    let possible = Duration::from_millis(100)..=Duration::from_secs(86_400);
+    if possible.contains(&duration) { Ok(duration) } else { Err("write 100ms to 24h".to_owned()) }
+}
+
+/// The path of an HTTP request, which nothing may follow on its line.
+fn path(text: &str) -> Result<String, String> {
+    let good = text.starts_with('/') && text.chars().all(|letter| letter.is_ascii_graphic());
+    if good { Ok(text.to_owned()) } else { Err("write a path such as /index.html".to_owned()) }
 }
 
 pub(super) fn protocol(text: &str) -> Result<Protocol, String> {
@@ -306,5 +367,26 @@ mod tests {
         assert!(parse(&["web/a"]).is_err());
         assert!(parse(&["web/a", "5", "--reset"]).is_err());
         assert!(parse(&["web", "5"]).unwrap_err().to_string().contains("SERVICE/BACKEND"));
+    }
+
+    #[test]
+    fn a_load_is_bounded_and_sends_one_thing() {
+        let parse = |more: &str| {
+            let line = format!("balancer loadtest web --duration 3s {more}");
+            Cli::try_parse_from(line.split_whitespace()).map_err(|error| error.to_string())
+        };
+        assert!(parse("--rate 200000 --http / --from 10.0.0.1,10.0.0.2 --from ::1").is_ok());
+        for (more, said) in [
+            ("", "--rate"),
+            ("--rate 0", "1..=200000"),
+            ("--rate 200001", "1..=200000"),
+            ("--rate 1 --connections 0", "1..=100000"),
+            ("--rate 1 --timeout 0s", "100ms to 24h"),
+            ("--rate 1 --http / --request x", "cannot be used with"),
+            ("--rate 1 --http index.html", "such as /index.html"),
+        ] {
+            let error = parse(more).unwrap_err();
+            assert!(error.contains(said), "no {said:?} in {error}");
+        }
     }
 }

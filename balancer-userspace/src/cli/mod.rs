@@ -4,6 +4,7 @@ mod args;
 mod capture;
 mod check;
 mod generations;
+mod loadtest;
 mod render;
 
 use std::io::{ErrorKind, Write};
@@ -12,6 +13,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use serde::Serialize;
+use tokio::runtime::Builder;
 
 use self::args::{Cli, Command, Format, Output, Why};
 use crate::control::api;
@@ -39,15 +41,19 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     if let Command::Run { config } = &cli.command {
         return serve(config);
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(command(cli))
+    let mut builder = match cli.command {
+        // Connections are opened on time while others are talked to.
+        Command::Loadtest(_) => Builder::new_multi_thread(),
+        _ => Builder::new_current_thread(),
+    };
+    builder.enable_all().build()?.block_on(command(cli))
 }
 
 fn serve(config: &Path) -> anyhow::Result<ExitCode> {
     // What the XDP program says is chosen by `node.datapath_log`, in the kernel.
     let filter = env_logger::Env::default().default_filter_or("info,balancer_xdp=trace");
     env_logger::Builder::from_env(filter).format_target(false).init();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(controller::run(config))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -81,6 +87,7 @@ async fn command(cli: Cli) -> anyhow::Result<ExitCode> {
             let request = api::CaptureRequest { service, flow, count, seconds, rate, one_in };
             capture::run(&client, &request, &out).await?;
         }
+        Command::Loadtest(args) => return loadtest::run(&client, &args).await,
         Command::Plan { file, output } => {
             let request = api::Apply { text: text(&file)?, file: file.display().to_string(), ..api::Apply::default() };
             show(output, &client.plan(&request).await?, generations::plan)?;
