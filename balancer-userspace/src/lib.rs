@@ -3,6 +3,7 @@
 //! `spec` (as written) → `model` (validated) → `plan` (diff, tables by `maglev`) → `dataplane` (maps) → counters back.
 //! Beside that line: `health`, `neighbor`, `control` (API), `metrics`, `loadtest` (a client like any other), `cli`.
 
+pub mod alarm;
 pub mod cli;
 pub mod control;
 pub mod controller;

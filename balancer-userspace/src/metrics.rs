@@ -1,10 +1,13 @@
 //! `/metrics`: what the controller knows, in Prometheus' terms (DESIGN contract: `balancer_*`, base units, config names as labels).
 
+mod watch;
+
 use std::collections::BTreeMap;
 
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Encoder, Registry, TextEncoder};
 
+pub use self::watch::{WatchSample, WatchedBackend};
 use crate::control::api::{ServiceStatus, Shares};
 use crate::model::{BackendName, ServiceName};
 
@@ -22,6 +25,7 @@ pub struct Snapshot {
     pub generation: u64,
     /// Interface → attached mode (`native`, `generic`) or `None` while it is not attached.
     pub interfaces: BTreeMap<String, Option<&'static str>>,
+    pub watch: WatchSample,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -94,6 +98,7 @@ fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {
     let mut families = backend_families(snapshot);
     families.extend(service_families(snapshot));
     families.extend(controller_families(snapshot));
+    families.extend(watch::families(&snapshot.watch));
     // A family without samples is an error to the encoder.
     families.retain(|family| !family.get_metric().is_empty());
     families
@@ -164,7 +169,7 @@ fn service_families(snapshot: &Snapshot) -> Vec<MetricFamily> {
         s.events.iter().map(event)
     });
     let gaps = snapshot.services.iter().flat_map(|service| {
-        gaps(service).into_iter().map(move |(from, to, gap)| {
+        gaps(service, &snapshot.watch).into_iter().map(move |(from, to, gap)| {
             let names = [("service", service.name.as_str()), ("from", from), ("to", to)];
             (labels(&names), f64::from(u8::from(gap)))
         })
@@ -190,8 +195,9 @@ fn service_families(snapshot: &Snapshot) -> Vec<MetricFamily> {
     ]
 }
 
-/// Between each exact layer and the next: whether any backend's share differs, by more than a slot where a table rounds.
-fn gaps(service: &ServiceSample) -> [(&'static str, &'static str, bool); 3] {
+/// Between each layer and the next: whether any backend's share differs, by more than a slot where a table rounds, and by
+/// more than chance where flows are counted.
+fn gaps(service: &ServiceSample, watch: &WatchSample) -> [(&'static str, &'static str, bool); 4] {
     let slot = 1.0 / f64::from(service.table_size.max(1));
     let differs = |of: fn(&Shares) -> (Option<f64>, Option<f64>), tolerance: f64| {
         service.backends.iter().any(|backend| {
@@ -199,10 +205,12 @@ fn gaps(service: &ServiceSample) -> [(&'static str, &'static str, bool); 3] {
             (a.unwrap_or(0.0) - b.unwrap_or(0.0)).abs() > tolerance
         })
     };
+    let skewed = watch.backends.iter().any(|backend| backend.id.service == service.name && backend.skew != 0.0);
     [
         ("config", "effective", differs(|s| (s.config, s.effective), 1e-9)),
         ("effective", "planned", differs(|s| (s.effective, s.planned), slot)),
         ("planned", "kernel", differs(|s| (s.planned, s.kernel), 0.0)),
+        ("kernel", "observed", skewed),
     ]
 }
 

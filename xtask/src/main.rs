@@ -99,8 +99,15 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Bench { args } => tool("bench", &args),
         Task::Test { args } => {
             setup::everything()?;
-            // They read what `balancer capture` writes, make servers slow, and kill at system calls.
-            setup::tools(&[("tshark", "tshark"), ("nft", "nftables"), ("strace", "strace")])?;
+            // They read what `balancer capture` writes, make servers slow, kill at system calls, change maps behind the
+            // balancer's back, and run alert rules on recorded series.
+            setup::tools(&[
+                ("tshark", "tshark"),
+                ("nft", "nftables"),
+                ("strace", "strace"),
+                ("bpftool", "bpftool"),
+                ("promtool", "prometheus"),
+            ])?;
             test(&args)
         }
         Task::Fuzz { seconds } => {

@@ -65,6 +65,23 @@ pub enum Command {
         #[command(flatten)]
         output: Output,
     },
+    /// Compare now what was configured, planned, written to the kernel and counted
+    ///
+    /// The five layers of shares, the kernel's maps, the program that is attached, and the config file. The exit code is 1
+    /// where anything differs. Map content that differs is put right, unless the config says otherwise.
+    Verify {
+        /// Only this service
+        #[arg(value_name = "SERVICE")]
+        service: Option<ServiceName>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Print the runbook's entry on an alarm, a finding or a reason for dropped packets
+    Runbook {
+        /// Such as BalancerTrafficSkewed, BAL012 or no_backend; default: the names of all entries
+        #[arg(value_name = "NAME")]
+        name: Option<String>,
+    },
     /// Set the weight of a backend now
     ///
     /// The weight stays in force across restarts and reloads, until `--reset`, or until the file itself gives this

@@ -6,6 +6,8 @@ mod check;
 mod generations;
 mod loadtest;
 mod render;
+mod runbook;
+mod verify;
 
 use std::io::{ErrorKind, Write};
 use std::path::Path;
@@ -69,6 +71,14 @@ async fn command(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Status { service, output } => {
             show(output, &client.status(service.as_ref()).await?, render::status)?;
         }
+        Command::Verify { service, output } => {
+            let verification = client.verify(service.as_ref()).await?;
+            show(output, &verification, verify::verification)?;
+            if !verification.gaps.is_empty() {
+                return Ok(ExitCode::from(NO));
+            }
+        }
+        Command::Runbook { name } => print(&runbook::entry(name.as_deref())?)?,
         Command::Weight { backend: id, weight, why: Why { accept, reason }, output, .. } => {
             show(output, &client.weight(&api::SetWeight { id, weight, accept, reason }).await?, render::changed)?;
         }

@@ -43,6 +43,16 @@ pub(super) fn status(status: &Status) -> String {
     if let Some(refused) = &status.config_refused {
         let _ = writeln!(out, "THE LAST RELOAD WAS REFUSED, what runs is older than the file:\n{}", indent(refused));
     }
+    for alarm in &status.alarms {
+        let _ = writeln!(
+            out,
+            "{} {}: {} (since {})",
+            alarm.severity.as_str().to_uppercase(),
+            alarm.alarm,
+            alarm.summary,
+            alarm.since
+        );
+    }
     for InterfaceStatus { name, attached, problem, .. } in &status.interfaces {
         let mode = attached.as_ref().map_or_else(|| "NOT ATTACHED".to_owned(), |mode| format!("XDP {}", word(mode)));
         let problem = problem.as_ref().map_or_else(String::new, |problem| format!(": {problem}"));

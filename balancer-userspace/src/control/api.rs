@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::plan::{ChangeKind, Plan, PlannedBackend, PlannedService, PlannedWarning, Risk, WorstLoad};
 pub use self::verify::{Gap, Layer, Skew, Verification, VerifiedBackend, VerifiedService};
+use crate::alarm::Alarm;
 use crate::history::Record;
 use crate::model::{Affinity, BackendId, BackendName, ForwardMode, Protocol, ServiceName, XdpMode};
 
@@ -28,6 +29,9 @@ pub struct Status {
     /// A change that nobody has confirmed yet.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub guard: Option<Guard>,
+    /// What is wrong now, the worst first.
+    #[serde(default)]
+    pub alarms: Vec<Alarm>,
     pub interfaces: Vec<InterfaceStatus>,
     pub services: Vec<ServiceStatus>,
     /// Dropped packets by reason, only those that occurred.

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use super::api::{
     Apply, CaptureRequest, Changed, Detached, Drain, Explanation, Flow, Generation, History, Plan, Refused, Reloaded,
-    Rollback, SetWeight, Status, Verified,
+    Rollback, SetWeight, Status, Verification, Verified,
 };
 use crate::model::ServiceName;
 
@@ -56,6 +56,11 @@ impl Client {
     pub async fn status(&self, service: Option<&ServiceName>) -> Result<Status, AskError> {
         let query = service.map_or_else(String::new, |name| format!("?service={name}"));
         self.ask(Method::GET, &format!("/v1/status{query}"), &()).await
+    }
+
+    pub async fn verify(&self, service: Option<&ServiceName>) -> Result<Verification, AskError> {
+        let query = service.map_or_else(String::new, |name| format!("?service={name}"));
+        self.ask(Method::GET, &format!("/v1/verify{query}"), &()).await
     }
 
     pub async fn weight(&self, request: &SetWeight) -> Result<Changed, AskError> {

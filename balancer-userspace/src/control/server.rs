@@ -80,6 +80,7 @@ fn router(handle: Handle) -> Router {
         .route("/v1/weight", only("POST", post(weight)))
         .route("/v1/drain", only("POST", post(drain)))
         .route("/v1/undrain", only("POST", post(undrain)))
+        .route("/v1/verify", only("GET", get(verify)))
         .route("/v1/explain", only("POST", post(explain)))
         .route("/v1/capture", only("POST", post(capture)))
         .route("/v1/reload", only("POST", post(reload)))
@@ -92,7 +93,7 @@ fn router(handle: Handle) -> Router {
         .route("/v1/generation", only("GET", get(generation)))
         .route("/v1/detach", only("POST", post(detach)))
         .fallback(|| async {
-            let paths = "status, weight, drain, undrain, explain, capture, reload, apply, plan, confirm, rollback, \
+            let paths = "status, verify, weight, drain, undrain, explain, capture, reload, apply, plan, confirm, rollback, \
                          history, history/verify, generation, detach";
             No(StatusCode::NOT_FOUND, format!("there is no such path; below /v1/ there are: {paths}"))
         })
@@ -179,9 +180,17 @@ struct StatusQuery {
 }
 
 async fn status(State(handle): State<Handle>, query: Result<Query<StatusQuery>, QueryRejection>) -> Answered {
+    answer(handle.status(service(query)?).await)
+}
+
+/// The service that is asked for, if one is.
+fn service(query: Result<Query<StatusQuery>, QueryRejection>) -> Result<Option<ServiceName>, No> {
     let Query(query) = query.map_err(bad_request)?;
-    let service = query.service.map(|name| name.parse::<ServiceName>()).transpose().map_err(bad_request)?;
-    answer(handle.status(service).await)
+    query.service.map(|name| name.parse::<ServiceName>()).transpose().map_err(bad_request)
+}
+
+async fn verify(State(handle): State<Handle>, query: Result<Query<StatusQuery>, QueryRejection>) -> Answered {
+    answer(handle.verify(service(query)?).await)
 }
 
 async fn weight(State(handle): State<Handle>, peer: Asker, bytes: Body) -> Answered {

@@ -105,7 +105,7 @@ impl Running {
         Ok(Explanation { flow: *flow, verdict: "forward".to_owned(), reason: None, steps, route: Some(route) })
     }
 
-    fn numbered(&self, number: u16) -> Option<&Service> {
+    pub(super) fn numbered(&self, number: u16) -> Option<&Service> {
         let (name, _) = self.allocations.services.iter().find(|(_, there)| **there == number)?;
         self.service(name)
     }
@@ -156,14 +156,14 @@ fn first_packet(flow: &Flow) -> Vec<u8> {
     frame.0
 }
 
-fn address_of(backend: &BackendEntry) -> IpAddr {
+pub(super) fn address_of(backend: &BackendEntry) -> IpAddr {
     match backend.address {
         [four, 0, 0, 0] => IpAddr::from(four.to_ne_bytes()),
         six => v6(six),
     }
 }
 
-fn v6(words: [u32; 4]) -> IpAddr {
+pub(super) fn v6(words: [u32; 4]) -> IpAddr {
     let bytes = words.map(u32::to_ne_bytes).concat();
     <[u8; 16]>::try_from(bytes).map_or(IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED), IpAddr::from)
 }

@@ -50,11 +50,11 @@ pub(super) struct Guarded {
 
 /// What is watched, as counted at a moment.
 #[derive(Debug, Clone, Default)]
-struct Counted {
-    forwarded: u64,
-    dropped: u64,
+pub(super) struct Counted {
+    pub(super) forwarded: u64,
+    pub(super) dropped: u64,
     /// New flows and repeated SYNs.
-    services: BTreeMap<ServiceName, (u64, u64)>,
+    pub(super) services: BTreeMap<ServiceName, (u64, u64)>,
 }
 
 impl Guarded {
@@ -181,6 +181,9 @@ impl Running {
         let command = guarded.asked.command.clone();
         if !std::mem::replace(&mut guarded.recorded, true) {
             log::warn!("taking back {command}: {why}");
+            if uid.is_none() {
+                self.watchtower.taken_back = Some((Instant::now(), format!("{command} was taken back: {why}")));
+            }
             let tried = Asked { command: command.clone(), reason: Some(why.to_owned()), ..guarded.asked.clone() };
             self.record_as(tried, Outcome::RolledBack);
         }
@@ -238,23 +241,11 @@ impl Running {
             Ok(now) => now,
             Err(error) => return Some(format!("nothing can be counted: {error:#}")),
         };
-        let (dropped, forwarded) = (now.dropped - guarded.before.dropped, now.forwarded - guarded.before.forwarded);
-        if dropped >= LEAST_DROPPED && dropped as f64 > forwarded as f64 * DROPPED {
-            return Some(format!("{dropped} packets were dropped, and {forwarded} forwarded"));
-        }
-        for (name, (flows, repeated)) in &now.services {
-            let (flows_before, repeated_before) = guarded.before.services.get(name).copied().unwrap_or_default();
-            let (flows, repeated) = (flows.saturating_sub(flows_before), repeated.saturating_sub(repeated_before));
-            if repeated >= LEAST_REPEATED && repeated as f64 > flows as f64 * REPEATED {
-                return Some(format!(
-                    "{name}: {repeated} SYNs came again, of {flows} new flows: somebody does not answer"
-                ));
-            }
-        }
-        None
+        let repeated = || repeating(&guarded.before, &now).into_iter().next();
+        dropping(&guarded.before, &now).or_else(|| repeated().map(|(name, summary)| format!("{name}: {summary}")))
     }
 
-    fn counted(&self) -> anyhow::Result<Counted> {
+    pub(super) fn counted(&self) -> anyhow::Result<Counted> {
         let counters = self.counters()?;
         let services = self.plane.service_counters(self.pools.services.highest())?;
         let drops = self.plane.drops()?;
@@ -273,4 +264,23 @@ impl Running {
         }
         Ok(counted)
     }
+}
+
+/// Whether too many packets were dropped between two counts, in words.
+pub(super) fn dropping(before: &Counted, now: &Counted) -> Option<String> {
+    let dropped = now.dropped.saturating_sub(before.dropped);
+    let forwarded = now.forwarded.saturating_sub(before.forwarded);
+    let many = dropped >= LEAST_DROPPED && dropped as f64 > forwarded as f64 * DROPPED;
+    many.then(|| format!("{dropped} packets were dropped, and {forwarded} forwarded"))
+}
+
+/// Services whose clients had to send too many SYNs again between two counts.
+pub(super) fn repeating<'c>(before: &Counted, now: &'c Counted) -> Vec<(&'c ServiceName, String)> {
+    let of_service = |(name, (flows, repeated)): (&'c ServiceName, &(u64, u64))| {
+        let (flows_before, repeated_before) = before.services.get(name).copied().unwrap_or_default();
+        let (flows, repeated) = (flows.saturating_sub(flows_before), repeated.saturating_sub(repeated_before));
+        let many = repeated >= LEAST_REPEATED && repeated as f64 > flows as f64 * REPEATED;
+        many.then(|| (name, format!("{repeated} SYNs came again, of {flows} new flows: somebody does not answer")))
+    };
+    now.services.iter().filter_map(of_service).collect()
 }

@@ -51,6 +51,10 @@ pub enum Command {
         asked: Asked,
         answer: Answer<api::Changed>,
     },
+    Verify {
+        service: Option<ServiceName>,
+        answer: Answer<api::Verification>,
+    },
     Explain {
         flow: api::Flow,
         answer: Answer<api::Explanation>,
@@ -124,6 +128,10 @@ impl Handle {
 
     pub async fn drain(&self, id: BackendId, drain: bool, asked: Asked) -> Result<api::Changed, Refusal> {
         self.ask(|answer| Command::Drain { id, drain, asked, answer }).await
+    }
+
+    pub async fn verify(&self, service: Option<ServiceName>) -> Result<api::Verification, Refusal> {
+        self.ask(|answer| Command::Verify { service, answer }).await
     }
 
     pub async fn explain(&self, flow: api::Flow) -> Result<api::Explanation, Refusal> {

@@ -4,13 +4,16 @@
 //! ask for, `verify` and `guarded` what keeps that from doing harm, `interfaces` where the program sits, `report` and `explain`
 //! what is said about it all.
 
+mod alarms;
 mod allocate;
 mod apply;
 mod build;
 mod capture;
 mod change;
+mod drift;
 mod explain;
 mod fragments;
+mod gaps;
 mod guarded;
 mod guards;
 pub mod handle;
@@ -43,6 +46,7 @@ use self::apply::{Asked, Proposal};
 use self::handle::{Caller, Command, Handle, Refusal};
 use self::observer::Moment;
 use self::running::Running;
+use crate::alarm::{Delivery, Webhooks};
 use crate::control::api::{self, Detached, History, Verified};
 use crate::dataplane::Told;
 use crate::health::{Monitor, Report};
@@ -71,6 +75,8 @@ struct Controller {
     events: mpsc::Receiver<Event>,
     /// What the program tells.
     told: mpsc::Receiver<Told>,
+    webhooks: Webhooks,
+    deliveries: (mpsc::UnboundedSender<Delivery>, mpsc::UnboundedReceiver<Delivery>),
     /// Set where the config file is to be watched.
     file: Option<watch::FileWatcher>,
     detached: bool,
@@ -90,6 +96,7 @@ impl Controller {
                 Some(report) = self.reports.recv() => self.take_reports(report),
                 Some(event) = self.events.recv() => self.take_event(event),
                 Some(told) = self.told.recv() => self.take_told(told),
+                Some(delivery) = self.deliveries.1.recv() => self.running.watchtower.note_delivery(delivery),
                 () = sleep(fragments::LOOK), if !self.running.held.is_empty() => self.running.release_fragments(),
                 _ = signals.hangup.recv() => { log::info!("SIGHUP: reading the config again"); self.reload_unasked("SIGHUP"); }
                 () = watch::changed(&mut self.file) => {
@@ -119,6 +126,7 @@ impl Controller {
             Command::Drain { id, drain, asked, answer } => {
                 drop(answer.send(self.running.set_drain(&id, drain, asked)));
             }
+            Command::Verify { service, answer } => drop(answer.send(self.running.verify(service.as_ref()))),
             Command::Explain { flow, answer } => drop(answer.send(self.running.explain(&flow))),
             Command::Capture { request, answer } => drop(answer.send(self.running.start_capture(&request))),
             Command::Reload { caller, answer } => {
@@ -185,6 +193,24 @@ impl Controller {
         self.running.forget_strangers();
         self.resolver.want(self.running.wanted());
         self.monitor.watch(self.running.targets());
+        self.follow_webhooks();
+    }
+
+    fn follow_webhooks(&mut self) {
+        let node = &self.running.config.node;
+        if self.webhooks.are(&node.alarming) {
+            return;
+        }
+        match start::webhooks(node, &self.deliveries.0) {
+            Ok(webhooks) => {
+                self.webhooks = webhooks;
+                let names: Vec<&str> = node.alarming.webhooks.iter().map(|webhook| webhook.name()).collect();
+                self.running.watchtower.deliveries.retain(|name, _| names.contains(&name.as_str()));
+                // The new ones hear of everything that is active.
+                self.webhooks.tell(&self.running.watchtower.alarms.active());
+            }
+            Err(error) => log::error!("{error:#}"),
+        }
     }
 
     /// Takes in all reports that have come, then acts once.
@@ -247,6 +273,9 @@ impl Controller {
         if let Err(error) = self.running.settle() {
             log::error!("slots could not be settled: {error:#}");
         }
+        self.running.watch_drift();
+        let changed = self.running.watch_alarms();
+        self.webhooks.tell(&changed);
         let now = Instant::now();
         if self.running.observer.is_due(now) {
             match self.running.counters() {

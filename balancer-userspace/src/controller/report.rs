@@ -17,11 +17,7 @@ use crate::plan::share;
 
 impl Running {
     pub(super) fn status(&self, only: Option<&ServiceName>) -> Result<Status, Refusal> {
-        if let Some(name) = only
-            && self.service(name).is_none()
-        {
-            return Err(Refusal::NotFound(format!("there is no service {name}; `balancer status` lists them")));
-        }
+        self.known(only)?;
         let failed = |error: anyhow::Error| Refusal::Failed(format!("{error:#}"));
         Ok(Status {
             node: self.config.node.name.clone(),
@@ -31,24 +27,28 @@ impl Running {
             config_applied_at: humantime::format_rfc3339_seconds(self.applied_at).to_string(),
             config_refused: self.refused.clone(),
             guard: self.guard(),
+            alarms: self.watchtower.alarms.active(),
             interfaces: self.interface_statuses(),
             services: self.services(only).map_err(failed)?,
             dropped: self.drops().map_err(failed)?.into_iter().filter(|(_, n)| *n > 0).map(owned).collect(),
         })
     }
 
+    /// Whoever asks for one service must name one.
+    pub(super) fn known(&self, only: Option<&ServiceName>) -> Result<(), Refusal> {
+        match only {
+            Some(name) if self.service(name).is_none() => {
+                Err(Refusal::NotFound(format!("there is no service {name}; `balancer status` lists them")))
+            }
+            _ => Ok(()),
+        }
+    }
+
     pub(super) fn snapshot(&self) -> Result<Snapshot> {
-        let limits = &self.config.limits;
-        let backends = (self.pools.backends.in_use() as u64, u64::from(limits.backends));
-        let acl = u64::from(limits.acl_prefixes);
         Ok(Snapshot {
             services: self.services(None)?.iter().map(ServiceSample::from).collect(),
             dropped: self.drops()?,
-            maps: BTreeMap::from([
-                ("services", (self.pools.services.in_use() as u64, u64::from(limits.services))),
-                ("backends", backends),
-                ("acl", (self.programmed.values().map(|p| p.plan.acl().count() as u64).sum(), acl)),
-            ]),
+            maps: self.map_fill(),
             config_applies: self.applies.clone(),
             config_last_apply_timestamp_seconds: self
                 .applied_at
@@ -60,7 +60,19 @@ impl Running {
                 .iter()
                 .map(|(name, state)| (name.clone(), state.as_ref().ok().map(|mode| mode.as_str())))
                 .collect(),
+            watch: self.watch_sample(),
         })
+    }
+
+    /// Entries in use and capacity, by map.
+    pub(super) fn map_fill(&self) -> BTreeMap<&'static str, (u64, u64)> {
+        let limits = &self.config.limits;
+        let listed = self.programmed.values().map(|p| p.plan.acl().count() as u64).sum();
+        BTreeMap::from([
+            ("services", (self.pools.services.in_use() as u64, u64::from(limits.services))),
+            ("backends", (self.pools.backends.in_use() as u64, u64::from(limits.backends))),
+            ("acl", (listed, u64::from(limits.acl_prefixes))),
+        ])
     }
 
     fn drops(&self) -> Result<BTreeMap<&'static str, u64>> {

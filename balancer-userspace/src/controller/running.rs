@@ -9,9 +9,11 @@ use anyhow::Result;
 use balancer_common::layout::flags;
 use balancer_common::slot::{BackendIndex, Slot};
 
+use super::alarms::Watchtower;
 use super::allocate::{Pools, index};
 use super::apply::Warned;
 use super::capture::Capture;
+use super::drift::Drift;
 use super::fragments::Held;
 use super::guarded::Guarded;
 use super::observer::{Moment, Observer};
@@ -73,6 +75,8 @@ pub(super) struct Running {
     /// Tables that the kernel holds, while nothing else is known of them: at the start, and after a write that failed.
     pub(super) unsynced: Option<TableState>,
     pub(super) observer: Observer,
+    pub(super) drift: Drift,
+    pub(super) watchtower: Watchtower,
     /// A change on probation.
     pub(super) guarded: Option<Guarded>,
     /// Loaded when it is first needed.

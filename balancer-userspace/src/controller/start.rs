@@ -19,10 +19,11 @@ use super::apply::{Asked, Linted, linted, said, warned};
 use super::handle::Handle;
 use super::running::{Checked, Running};
 use super::{Controller, host, watch as file_watch};
+use crate::alarm::{Delivery, Webhooks};
 use crate::dataplane::{DataPlane, Events, Lock, Pins, Told};
 use crate::health::{Health, Monitor};
 use crate::history::History;
-use crate::model::{Config, DatapathLog};
+use crate::model::{Config, DatapathLog, Node};
 use crate::neighbor::Resolver;
 use crate::spec::{self, Loaded};
 use crate::state::{Allocations, StateDir, replace_file};
@@ -87,7 +88,10 @@ pub(super) async fn start(path: &Path, handle: Handle) -> Result<(Controller, Se
     let resolver = Resolver::start(event_sender)?;
     let file = running.config.node.watch_config.then(|| file_watch::FileWatcher::new(path)).transpose()?;
     let monitor = Monitor::new(report_sender);
-    let mut controller = Controller { running, monitor, reports, resolver, events, told, file, detached: false };
+    let deliveries = mpsc::unbounded_channel();
+    let webhooks = webhooks(&running.config.node, &deliveries.0)?;
+    let mut controller =
+        Controller { running, monitor, reports, resolver, events, told, webhooks, deliveries, file, detached: false };
     controller.follow_config();
     if !controller.running.plane.adopted() {
         controller.learn().await;
@@ -117,6 +121,12 @@ pub(super) async fn start(path: &Path, handle: Handle) -> Result<(Controller, Se
 fn read(path: &Path) -> Result<Linted> {
     let directory = path.parent().unwrap_or(Path::new(""));
     Ok(linted(&path.display().to_string(), spec::text(path)?, directory)?)
+}
+
+/// Those of the config, which tell how each request ended.
+pub(super) fn webhooks(node: &Node, deliveries: &mpsc::UnboundedSender<Delivery>) -> Result<Webhooks> {
+    let deliveries = deliveries.clone();
+    Webhooks::start(&node.alarming, &node.name, move |delivery| drop(deliveries.send(delivery)))
 }
 
 /// A guarded change that nobody had confirmed when the controller ended does not come again: what was before it is put into
@@ -187,6 +197,8 @@ fn adopt(path: &Path, config: Config, state: StateDir, mut plane: DataPlane) -> 
         image,
         unsynced: Some(tables),
         observer: super::observer::Observer::default(),
+        drift: super::drift::Drift::default(),
+        watchtower: super::alarms::Watchtower::default(),
         guarded: None,
         shadow: None,
         shadow_tried: false,

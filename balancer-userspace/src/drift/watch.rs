@@ -65,7 +65,9 @@ pub struct Skewed {
 /// What is watched of one service.
 #[derive(Debug, Clone)]
 pub struct Watch {
-    /// Flows from before do not count: its table was another.
+    /// When its table last changed.
+    changed: Instant,
+    /// Flows from before do not count: the table was another, or what they showed is over.
     start: Instant,
     skewed: BTreeMap<BackendIndex, Skewed>,
     rate: f64,
@@ -75,16 +77,16 @@ pub struct Watch {
 
 impl Watch {
     pub fn new(start: Instant) -> Self {
-        Self { start, skewed: BTreeMap::new(), rate: 0.0, dispersion: 1.0 }
+        Self { changed: start, start, skewed: BTreeMap::new(), rate: 0.0, dispersion: 1.0 }
     }
 
-    /// The table changed at `start`.
-    pub fn restart(&mut self, start: Instant) {
-        *self = Self { rate: self.rate, dispersion: self.dispersion, ..Self::new(start) };
+    /// The same service after its table changed.
+    pub fn after_change(&self, changed: Instant) -> Self {
+        Self { rate: self.rate, dispersion: self.dispersion, ..Self::new(changed) }
     }
 
-    pub fn start(&self) -> Instant {
-        self.start
+    pub fn changed(&self) -> Instant {
+        self.changed
     }
 
     pub fn skewed(&self) -> &BTreeMap<BackendIndex, Skewed> {
@@ -106,6 +108,15 @@ impl Watch {
     /// Judges every window of the recorder that began after the table's last change.
     pub fn look(&mut self, recorder: &Recorder, slots: &SlotGroups) {
         let Some(now) = recorder.latest() else { return };
+        // Nothing begins here: nothing is to be judged, and rates are 0.
+        let oldest = recorder.snapshots.iter().find(|snapshot| snapshot.at >= self.start);
+        let none = |then: &Snapshot, index: &BackendIndex| {
+            then.groups.get(usize::from(*index)) == now.groups.get(usize::from(*index))
+        };
+        if self.skewed.is_empty() && oldest.is_some_and(|then| slots.keys().all(|index| none(then, index))) {
+            self.rate = 0.0;
+            return;
+        }
         let older = recorder.snapshots.iter().rev().skip(1).take_while(|snapshot| snapshot.at >= self.start);
         // The shortest comes first.
         let windows: Vec<Window> = older.filter_map(|then| Window::between(then, now, slots)).collect();

@@ -134,7 +134,7 @@ fn a_change_of_the_table_starts_anew() {
     let fleet = Fleet::of(&[100; 4]);
     let mut run = Run::new(&fleet, 9);
     (0..60).for_each(|_| run.second(Clients::Independent, 2_000, 1.5));
-    run.watch.restart(run.now);
+    run.watch = run.watch.after_change(run.now);
     run.look();
     assert!(run.watch.skewed().is_empty());
 }

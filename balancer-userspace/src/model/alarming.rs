@@ -42,6 +42,15 @@ pub struct Webhook {
     pub repeat: Duration,
 }
 
+impl Webhook {
+    /// Its host and port: the rest of a URL may hold a secret.
+    pub fn name(&self) -> &str {
+        let rest = self.url.split_once("://").map_or(self.url.as_str(), |(_, rest)| rest);
+        let host = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+        host.rsplit_once('@').map_or(host, |(_, host)| host)
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WebhookFormat {
@@ -49,4 +58,20 @@ pub enum WebhookFormat {
     Alertmanager,
     /// One document: node, time and a list of alarms.
     Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_webhook_holds_no_secret() {
+        let named = |url: &str| {
+            let format = WebhookFormat::Json;
+            let (timeout, wait, repeat) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
+            Webhook { url: url.to_owned(), format, timeout, wait, repeat }.name().to_owned()
+        };
+        assert_eq!(named("https://user:secret@hooks.example.com:8443/T0/secret?key=1"), "hooks.example.com:8443");
+        assert_eq!(named("http://[::1]:9093/api/v2/alerts"), "[::1]:9093");
+    }
 }

@@ -1,0 +1,235 @@
+//! What is wrong now, from everything that the controller knows; once a second.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::Result;
+
+use super::guarded::{Counted, dropping, repeating};
+use super::running::Running;
+use crate::alarm::catalogue::{self, Definition};
+use crate::alarm::{Alarm, Alarms, Delivery, Raised, Subject};
+use crate::control::api::Gap;
+use crate::model::ServiceName;
+
+/// How far back rates reach.
+const WINDOW: Duration = Duration::from_secs(30);
+/// After a change backends are looked for and probed first.
+const SETTLING: Duration = Duration::from_secs(5);
+/// How full a map may be.
+const NEARLY_FULL: f64 = 0.9;
+/// How long it is said that a change was taken back.
+const TOLD: Duration = Duration::from_secs(3600);
+
+/// Alarms and what they are made of.
+#[derive(Default)]
+pub(super) struct Watchtower {
+    pub(super) alarms: Alarms,
+    moments: VecDeque<Moment>,
+    /// A guarded change that was taken back, when, and why.
+    pub(super) taken_back: Option<(Instant, String)>,
+    /// Packets of which the loaded program decided otherwise than its model.
+    pub(super) disagreed: Option<(Instant, String)>,
+    /// Alarms of a drill.
+    pub(super) drill: Vec<Raised>,
+    /// By name of the webhook.
+    pub(super) deliveries: BTreeMap<String, Deliveries>,
+}
+
+/// How requests to a webhook ended.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Deliveries {
+    pub(super) done: u64,
+    pub(super) failed: u64,
+    /// Why none arrives.
+    unreached: Option<String>,
+    /// Alarms of drills that arrived: name and whether they were over.
+    pub(super) drilled: Vec<(String, bool)>,
+}
+
+impl Watchtower {
+    pub(super) fn note_delivery(&mut self, delivery: Delivery) {
+        let told = self.deliveries.entry(delivery.name).or_default();
+        match delivery.outcome {
+            Ok(alarms) => {
+                told.done += 1;
+                told.unreached = None;
+                let drills = alarms.into_iter().filter(|alarm| alarm.alarm == catalogue::DRILL.name);
+                told.drilled =
+                    drills.map(|alarm| (alarm.subject.entry.unwrap_or_default(), alarm.until.is_some())).collect();
+            }
+            Err(why) => {
+                log::warn!("a webhook was not reached: {why}");
+                told.failed += 1;
+                told.unreached = delivery.unreached.then_some(why);
+            }
+        }
+    }
+}
+
+/// What was counted at a moment.
+struct Moment {
+    at: Instant,
+    counted: Counted,
+    full: BTreeMap<ServiceName, u64>,
+    /// New flows of servers that declare what they can take.
+    servers: BTreeMap<IpAddr, u64>,
+}
+
+impl Running {
+    /// Looks at everything; answers which alarms came and which went.
+    pub(super) fn watch_alarms(&mut self) -> Vec<Alarm> {
+        match self.moment() {
+            Ok(moment) => {
+                let moments = &mut self.watchtower.moments;
+                while moments.len() > 1 && moment.at.duration_since(moments[1].at) >= WINDOW {
+                    moments.pop_front();
+                }
+                moments.push_back(moment);
+            }
+            Err(error) => log::error!("{error:#}"),
+        }
+        let mut raised: Vec<Raised> = self.drift.gaps.iter().chain(&self.skewed()).filter_map(of_gap).collect();
+        if self.applied_at.elapsed().is_ok_and(|since| since > SETTLING) {
+            raised.extend(self.share_gaps().iter().filter_map(of_gap));
+        }
+        raised.extend(self.of_state());
+        raised.extend(self.of_rates());
+        raised.extend(self.watchtower.drill.iter().cloned());
+        let changed = self.watchtower.alarms.update(raised, SystemTime::now());
+        for alarm in &changed {
+            let about = about(&alarm.subject);
+            match alarm.until {
+                None => log::warn!("alarm {}{about}: {}", alarm.alarm, alarm.summary),
+                Some(_) => log::info!("alarm {}{about} is over", alarm.alarm),
+            }
+        }
+        changed
+    }
+
+    /// What does not take counting.
+    fn of_state(&self) -> Vec<Raised> {
+        let mut raised = Vec::new();
+        let mut raise = |definition: &'static Definition, subject: Subject, summary: String| {
+            raised.push(Raised { definition, subject, summary });
+        };
+        if let Some(error) = &self.drift.failed {
+            raise(&catalogue::UNVERIFIED, Subject::default(), error.clone());
+        }
+        if let Some(why) = &self.refused {
+            let first = why.lines().next().unwrap_or_default();
+            raise(&catalogue::REFUSED, Subject::default(), format!("what runs is older than the file: {first}"));
+        }
+        for (name, state) in &self.interfaces {
+            if let Err(problem) = state {
+                raise(&catalogue::DETACHED, Subject::entry(name.as_str()), problem.clone());
+            }
+        }
+        let recent = |told: &&(Instant, String)| told.0.elapsed() < TOLD;
+        if let Some((_, why)) = self.watchtower.taken_back.as_ref().filter(recent) {
+            raise(&catalogue::TAKEN_BACK, Subject::default(), why.clone());
+        }
+        if let Some((_, why)) = self.watchtower.disagreed.as_ref().filter(recent) {
+            raise(&catalogue::DISAGREES, Subject::default(), why.clone());
+        }
+        for (map, (used, capacity)) in self.map_fill() {
+            if used as f64 > capacity as f64 * NEARLY_FULL {
+                let summary = format!("{used} of {capacity} entries of the map of {map} are in use");
+                raise(&catalogue::MAP, Subject::entry(map), summary);
+            }
+        }
+        for (name, told) in &self.watchtower.deliveries {
+            if let Some(why) = &told.unreached {
+                raise(&catalogue::WEBHOOK, Subject::entry(name.as_str()), format!("alarms don't reach {name}: {why}"));
+            }
+        }
+        raised
+    }
+
+    /// What shows in the counts of the last half minute.
+    fn of_rates(&self) -> Vec<Raised> {
+        let (Some(then), Some(now)) = (self.watchtower.moments.front(), self.watchtower.moments.back()) else {
+            return Vec::new();
+        };
+        let seconds = now.at.duration_since(then.at).as_secs_f64();
+        if seconds < 1.0 {
+            return Vec::new();
+        }
+        let mut raised = Vec::new();
+        let mut raise = |definition: &'static Definition, subject: Subject, summary: String| {
+            raised.push(Raised { definition, subject, summary });
+        };
+        if let Some(summary) = dropping(&then.counted, &now.counted) {
+            raise(&catalogue::DROPPED, Subject::default(), summary);
+        }
+        for (service, summary) in repeating(&then.counted, &now.counted) {
+            raise(&catalogue::REPEATED, Subject::service(service), summary);
+        }
+        for (service, full) in &now.full {
+            let new = full.saturating_sub(then.full.get(service).copied().unwrap_or(*full));
+            if new > 0 {
+                let summary = format!("{new} flows in {seconds:.0} s met a full flow table");
+                raise(&catalogue::FLOW_TABLE, Subject::service(service), summary);
+            }
+        }
+        for (service, backend, most) in self.declared() {
+            let (Some(after), Some(before)) = (now.servers.get(&backend.address), then.servers.get(&backend.address))
+            else {
+                continue;
+            };
+            let rate = after.saturating_sub(*before) as f64 / seconds;
+            if rate > most as f64 {
+                let summary = format!("{rate:.0} new flows a second for {}, which can take {most}", backend.address);
+                raise(&catalogue::OVERLOADED, Subject::backend(&service.name, &backend.name), summary);
+            }
+        }
+        raised
+    }
+
+    /// Backends that declare how many new flows a second they can take.
+    fn declared(&self) -> impl Iterator<Item = (&crate::model::Service, &crate::model::Backend, u64)> {
+        let pairs = self.config.services.iter().flat_map(|service| service.backends.iter().map(move |b| (service, b)));
+        pairs.filter_map(|(service, backend)| Some((service, backend, backend.capacity.new_flows?)))
+    }
+
+    fn moment(&self) -> Result<Moment> {
+        let counters = self.counters()?;
+        let services = self.plane.service_counters(self.pools.services.highest())?;
+        let numbers = self.allocations.services.iter();
+        let full = numbers
+            .filter_map(|(name, number)| Some((name.clone(), services.get(usize::from(*number))?.flow_table_full)));
+        let mut servers: BTreeMap<IpAddr, u64> = self.declared().map(|(_, backend, _)| (backend.address, 0)).collect();
+        if !servers.is_empty() {
+            for (id, allocated) in &self.allocations.backends {
+                let backends = self.service(&id.service).map(|service| service.backends.as_slice()).unwrap_or_default();
+                let address = backends.iter().find(|backend| backend.name == id.backend).map(|backend| backend.address);
+                let flows = counters.get(usize::from(allocated.index)).map_or(0, |counters| counters.new_flows);
+                if let Some(sum) = address.and_then(|address| servers.get_mut(&address)) {
+                    *sum += flows + allocated.base.new_flows;
+                }
+            }
+        }
+        Ok(Moment { at: Instant::now(), counted: self.counted()?, full: full.collect(), servers })
+    }
+}
+
+fn of_gap(gap: &Gap) -> Option<Raised> {
+    let definition = catalogue::definition(&gap.alarm)?;
+    let is_place = gap.service.is_none() && gap.backend.is_none();
+    let subject = Subject {
+        service: gap.service.clone(),
+        backend: gap.backend.clone(),
+        entry: is_place.then(|| gap.entry.clone()),
+    };
+    Some(Raised { definition, subject, summary: gap.to_string() })
+}
+
+fn about(subject: &Subject) -> String {
+    match (&subject.service, &subject.backend, &subject.entry) {
+        (Some(service), Some(backend), _) => format!(" ({service}/{backend})"),
+        (Some(service), None, _) => format!(" ({service})"),
+        (None, _, Some(entry)) => format!(" ({entry})"),
+        _ => String::new(),
+    }
+}

@@ -1,0 +1,426 @@
+//! The comparison that never stops: what the kernel holds, what is attached and what stands on disk against what was
+//! planned, once an interval; what is counted against the table, every second.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::Result;
+use balancer_common::slot::Slot;
+
+use super::running::{Running, id};
+use crate::alarm::catalogue;
+use crate::control::api::{BackendState, Gap, Layer, Skew, Verification, VerifiedBackend, VerifiedService};
+use crate::controller::handle::Refusal;
+use crate::dataplane::{Attached, Difference, Expected, LinkState};
+use crate::drift::{Recorder, Snapshot, Watch};
+use crate::metrics::{WatchSample, WatchedBackend};
+use crate::model::{BackendName, Protocol, Service, ServiceName, Tracking};
+use crate::plan::share;
+
+/// Backends whose counts are read in a second; with more of them they are read less often.
+const BACKENDS_A_SECOND: u64 = 4_000;
+/// Longer lists of prefixes are compared only where somebody asks.
+const PREFIXES_EACH_TIME: usize = 10_000;
+/// Gaps of the kernel's maps that are told one by one.
+const MOST_GAPS: usize = 50;
+/// What `verify` says of a backend: when so much more than planned would show.
+const SHOWN: f64 = 0.2;
+
+/// What the comparison knows.
+pub(super) struct Drift {
+    next: Instant,
+    /// As last found, what was put right included.
+    pub(super) gaps: Vec<Gap>,
+    /// Why nothing could be compared.
+    pub(super) failed: Option<String>,
+    pub(super) counted: Counted,
+    recorder: Recorder,
+    next_count: Instant,
+    pub(super) watches: BTreeMap<ServiceName, Watch>,
+}
+
+/// For metrics; they only grow, but for the time and the duration of the last.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Counted {
+    pub(super) cycles: u64,
+    pub(super) at: Option<SystemTime>,
+    pub(super) took: Duration,
+    pub(super) gaps: BTreeMap<Layer, u64>,
+    pub(super) healed: u64,
+}
+
+impl Default for Drift {
+    fn default() -> Self {
+        let now = Instant::now();
+        Self {
+            next: now,
+            gaps: Vec::new(),
+            failed: None,
+            counted: Counted::default(),
+            recorder: Recorder::default(),
+            next_count: now,
+            watches: BTreeMap::new(),
+        }
+    }
+}
+
+impl Running {
+    /// Compares what is due.
+    pub(super) fn watch_drift(&mut self) {
+        let now = Instant::now();
+        if now >= self.drift.next_count {
+            let backends = u64::from(self.pools.backends.highest());
+            self.drift.next_count = now + Duration::from_millis(900 + 1000 * (backends / BACKENDS_A_SECOND));
+            self.watch_flows(now);
+        }
+        // A kernel that could not be written is read back whole by the next step anyway.
+        if now >= self.drift.next && self.unsynced.is_none() {
+            // Less half a tick, so that it is not the next but one that is taken.
+            self.drift.next = now + self.config.node.verify.interval - Duration::from_millis(500);
+            let heal = self.config.node.verify.self_heal;
+            self.drift.failed = self.compare(heal, false).err().map(|error| format!("{error:#}"));
+        }
+    }
+
+    /// What differs is found, named, put right where that is wanted, and kept for whoever asks.
+    fn compare(&mut self, heal: bool, thoroughly: bool) -> Result<()> {
+        let start = Instant::now();
+        let outcome = self.compare_kernel(heal, thoroughly);
+        let mut gaps = match &outcome {
+            Ok(gaps) => gaps.clone(),
+            Err(_) => Vec::new(),
+        };
+        gaps.extend(self.compare_program());
+        gaps.extend(self.compare_file());
+        for gap in &gaps {
+            log::error!("{}: {gap}", gap.alarm);
+            *self.drift.counted.gaps.entry(gap.to).or_default() += 1 + gap.others;
+            self.drift.counted.healed += u64::from(gap.healed) * (1 + gap.others);
+        }
+        self.drift.gaps = gaps;
+        self.drift.counted.cycles += 1;
+        self.drift.counted.at = Some(SystemTime::now());
+        self.drift.counted.took = start.elapsed();
+        outcome.map(drop)
+    }
+
+    fn compare_kernel(&mut self, heal: bool, thoroughly: bool) -> Result<Vec<Gap>> {
+        let prefixes: usize = self.programmed.values().map(|p| p.plan.acl().count()).sum();
+        let access = (thoroughly || prefixes <= PREFIXES_EACH_TIME).then(|| self.access());
+        let rates = self.programmed.values().map(|p| (p.plan.entry.number, p.plan.rates)).collect();
+        let expected = Expected { image: &self.image, rates, access };
+        let differences = self.plane.differences(&expected)?;
+        if differences.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut slots = BTreeMap::new();
+        for difference in &differences {
+            if let Difference::Slots { place } = difference {
+                slots.insert(*place, self.plane.slot_differences(*place, || self.planned_slots(*place)));
+            }
+        }
+        let mut gaps = self.named(&differences, &slots);
+        // Whoever overwrites a whole map is not told each of its entries.
+        if gaps.len() > MOST_GAPS {
+            let folded: u64 = gaps.drain(MOST_GAPS..).map(|gap| 1 + gap.others).sum();
+            gaps[MOST_GAPS - 1].others += folded;
+        }
+        if heal {
+            let written: BTreeMap<u32, Vec<(u32, Slot)>> = slots
+                .iter()
+                .map(|(place, slots)| (*place, slots.iter().map(|(slot, written, _)| (*slot, *written)).collect()))
+                .collect();
+            self.plane.restore(&differences, &expected, &written)?;
+            gaps.iter_mut().for_each(|gap| gap.healed = true);
+        }
+        Ok(gaps)
+    }
+
+    /// What a table at this place holds where no slot is open.
+    fn planned_slots(&self, place: u32) -> Vec<Slot> {
+        let programmed = self.programmed.values().find(|programmed| programmed.plan.entry.table == place);
+        programmed.map_or_else(Vec::new, |programmed| programmed.plan.settled_slots())
+    }
+
+    fn compare_program(&mut self) -> Vec<Gap> {
+        let attached: Vec<(String, Attached)> =
+            self.interfaces.iter().filter_map(|(name, state)| Some((name.clone(), *state.as_ref().ok()?))).collect();
+        let ours = format!("program {}", self.plane.program_id());
+        let mut gaps = Vec::new();
+        for (interface, mode) in attached {
+            let (alarm, found) = match self.plane.link_state(&interface, mode) {
+                LinkState::Ours => continue,
+                LinkState::Replaced { found } => (&catalogue::REPLACED, format!("program {found}")),
+                LinkState::Detached => (&catalogue::DETACHED, "no program of the balancer's".to_owned()),
+            };
+            let healed = self.config.node.verify.self_heal_program && self.attach_again(&interface);
+            gaps.push(Gap {
+                entry: interface,
+                healed,
+                ..gap(alarm.name, Layer::Kernel, Layer::Program, &ours, &found)
+            });
+        }
+        gaps
+    }
+
+    fn attach_again(&mut self, interface: &str) -> bool {
+        let wanted = self.config.interfaces.iter().find(|there| there.name == interface).map(|there| there.mode);
+        let Some(wanted) = wanted else { return false };
+        match self.plane.attach(interface, wanted) {
+            Ok(mode) => {
+                self.interfaces.insert(interface.to_owned(), Ok(mode));
+                true
+            }
+            Err(error) => {
+                log::error!("{error}");
+                false
+            }
+        }
+    }
+
+    fn compare_file(&self) -> Option<Gap> {
+        let found = match std::fs::read_to_string(&self.path) {
+            Ok(text) if text == self.text => return None,
+            Ok(text) => first_difference(&self.text, &text),
+            Err(error) => error.to_string(),
+        };
+        let entry = self.path.display().to_string();
+        let expected = "what runs".to_owned();
+        Some(Gap { entry, expected, ..gap(catalogue::FILE.name, Layer::Config, Layer::File, "", &found) })
+    }
+
+    /// Counts new flows and judges them.
+    fn watch_flows(&mut self, now: Instant) {
+        let highest = super::allocate::index(self.pools.backends.highest());
+        let groups = match self.plane.groups(highest) {
+            Ok(groups) => groups,
+            Err(error) => return log::error!("{error:#}"),
+        };
+        self.drift.recorder.note(Snapshot { at: now, groups });
+        let Drift { recorder, watches, .. } = &mut self.drift;
+        watches.retain(|name, _| self.programmed.contains_key(name));
+        for service in self.config.services.iter().filter(|service| is_judged(service)) {
+            let Some(programmed) = self.programmed.get(&service.name) else { continue };
+            let changed = programmed.changed.at;
+            if watches.get(&service.name).is_none_or(|watch| watch.changed() != changed) {
+                let watch = watches.get(&service.name).map_or_else(|| Watch::new(changed), |w| w.after_change(changed));
+                watches.insert(service.name.clone(), watch);
+            }
+            if let Some(watch) = watches.get_mut(&service.name) {
+                watch.look(recorder, &programmed.counts.groups);
+            }
+        }
+    }
+
+    /// Backends that get more or less than planned.
+    pub(super) fn skewed(&self) -> Vec<Gap> {
+        let mut gaps = Vec::new();
+        for (name, watch) in &self.drift.watches {
+            for (index, skewed) in watch.skewed() {
+                let (finding, window) = (skewed.finding, skewed.window.as_secs());
+                let expected = format!("{:.2} % of new flows", finding.planned * 100.0);
+                let found = format!(
+                    "{:.2} % ({:+.0} % at its slots, over {window} s, score {:.1})",
+                    finding.observed * 100.0,
+                    finding.effect * 100.0,
+                    finding.score
+                );
+                gaps.push(Gap {
+                    service: Some(name.clone()),
+                    backend: self.owner_name(name, *index),
+                    entry: "new flows".to_owned(),
+                    ..gap(catalogue::SKEWED.name, Layer::Kernel, Layer::Observed, &expected, &found)
+                });
+            }
+        }
+        gaps
+    }
+
+    /// For metrics.
+    pub(super) fn watch_sample(&self) -> WatchSample {
+        let counted = &self.drift.counted;
+        let mut gaps = BTreeMap::new();
+        for gap in &self.drift.gaps {
+            *gaps.entry(gap.to).or_default() += 1 + gap.others;
+        }
+        let pairs = self.config.services.iter().flat_map(|service| service.backends.iter().map(move |b| (service, b)));
+        let watched = pairs.map(|(service, backend)| {
+            let id = id(service, backend);
+            let index = self.allocations.backends.get(&id).map(|allocated| allocated.index);
+            let watch = self.drift.watches.get(&service.name);
+            let counts = self.programmed.get(&service.name).map(|programmed| &programmed.counts);
+            let skewed = watch.zip(index).and_then(|(watch, index)| watch.skewed().get(&index));
+            let planned = counts.zip(index).and_then(|(counts, index)| counts.share(index));
+            let shows = watch.zip(planned).and_then(|(watch, planned)| watch.time_to_show(planned, SHOWN));
+            WatchedBackend {
+                id,
+                skew: skewed.map_or(0.0, |skewed| skewed.finding.effect),
+                detection_seconds: shows.map(|time| time.as_secs_f64()),
+                capacity: backend.capacity.new_flows,
+            }
+        });
+        let since_epoch = |at: SystemTime| at.duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
+        WatchSample {
+            cycles: counted.cycles,
+            last_timestamp_seconds: counted.at.map_or(0.0, since_epoch),
+            duration_seconds: counted.took.as_secs_f64(),
+            gaps,
+            gaps_total: counted.gaps.clone(),
+            healed_total: counted.healed,
+            config_refused: self.refused.is_some(),
+            alarms: self.watchtower.alarms.active(),
+            backends: watched.collect(),
+            webhooks: self
+                .watchtower
+                .deliveries
+                .iter()
+                .map(|(name, told)| (name.clone(), (told.done, told.failed)))
+                .collect(),
+        }
+    }
+
+    /// Gaps between weights, what is left of them, and the table.
+    pub(super) fn share_gaps(&self) -> Vec<Gap> {
+        self.config.services.iter().flat_map(|service| self.share_gaps_of(service)).collect()
+    }
+
+    fn share_gaps_of(&self, service: &Service) -> Vec<Gap> {
+        let weights: Vec<u64> = service.backends.iter().map(|b| u64::from(b.weight.get())).collect();
+        let effective: Vec<_> = service.backends.iter().map(|b| self.effective(service, b)).collect();
+        let (all, left): (u64, u64) = (weights.iter().sum(), effective.iter().map(|e| u64::from(e.weight.get())).sum());
+        let programmed = self.programmed.get(&service.name);
+        let slot = 1.0 / f64::from(service.table_size.get());
+        let mut gaps = Vec::new();
+        for ((backend, weight), effective) in service.backends.iter().zip(weights).zip(effective) {
+            let about = |alarm, from, to, entry: &str, expected: String, found: String| Gap {
+                service: Some(service.name.clone()),
+                backend: Some(backend.name.clone()),
+                entry: entry.to_owned(),
+                ..gap(alarm, from, to, &expected, &found)
+            };
+            let now = u64::from(effective.weight.get());
+            let set = self.overrides.get(&id(service, backend));
+            if let Some(set) = set {
+                let found = match set.weight {
+                    _ if set.drained => "drained".to_owned(),
+                    Some(weight) => format!("weight {weight}"),
+                    None => continue,
+                };
+                let found = format!("{found} since {}, by uid {}", set.at, set.by_uid);
+                let name = catalogue::OVERRIDDEN.name;
+                gaps.push(about(name, Layer::Config, Layer::Effective, "weight", format!("weight {weight}"), found));
+            } else if matches!(effective.state, BackendState::Down | BackendState::Unknown) && weight > 0 {
+                let checked = self.checked.get(&id(service, backend)).and_then(|checked| checked.error.clone());
+                let why = checked.or(effective.reason).unwrap_or_default();
+                let found = format!("{}: {why}", effective.state.as_str());
+                let name = catalogue::BACKEND_DOWN.name;
+                gaps.push(about(name, Layer::Config, Layer::Effective, "weight", format!("weight {weight}"), found));
+            }
+            let planned = self
+                .allocations
+                .backends
+                .get(&id(service, backend))
+                .and_then(|allocated| programmed.and_then(|programmed| programmed.counts.share(allocated.index)));
+            let (wanted, planned) = (share(now, left).unwrap_or(0.0), planned.unwrap_or(0.0));
+            // A slot is what a table rounds to; a change that is being made is none.
+            if (wanted - planned).abs() > slot && left > 0 && self.unsynced.is_none() {
+                let of = |share: f64| format!("{:.4} % of the table", share * 100.0);
+                let name = catalogue::ROUNDED.name;
+                gaps.push(about(name, Layer::Effective, Layer::Planned, "share", of(wanted), of(planned)));
+            }
+        }
+        if all > 0 && left == 0 {
+            let (expected, found) = ("backends that take flows", "none");
+            let name = Some(service.name.clone());
+            let entry = "backends".to_owned();
+            let none = gap(catalogue::SERVICE_DOWN.name, Layer::Config, Layer::Effective, expected, found);
+            gaps.push(Gap { service: name, entry, ..none });
+        }
+        gaps
+    }
+
+    /// For `balancer verify`: compares now, and says everything.
+    pub(super) fn verify(&mut self, only: Option<&ServiceName>) -> Result<Verification, Refusal> {
+        self.known(only)?;
+        let heal = self.config.node.verify.self_heal;
+        self.compare(heal, true).map_err(|error| Refusal::Failed(format!("{error:#}")))?;
+        let mut gaps = self.drift.gaps.clone();
+        gaps.extend(self.share_gaps());
+        gaps.extend(self.skewed());
+        gaps.retain(|gap| only.is_none() || gap.service.is_none() || gap.service.as_ref() == only);
+        let status = self.status(only)?;
+        let services = status.services.into_iter().filter_map(|status| {
+            let watch = self.drift.watches.get(&status.name)?;
+            let backends = status
+                .backends
+                .into_iter()
+                .map(|backend| self.verified(watch, &status.name, backend.name, backend.share));
+            let service = self.service(&status.name)?;
+            Some(VerifiedService {
+                new_flows_per_second: watch.rate(),
+                unjudged: (!is_judged(service))
+                    .then(|| "flows are tracked for good: they stay where they began".to_owned()),
+                backends: backends.collect(),
+                name: status.name.clone(),
+            })
+        });
+        let services = services.collect();
+        let at = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+        Ok(Verification { at, seconds: self.drift.counted.took.as_secs_f64(), gaps, services })
+    }
+
+    fn verified(
+        &self,
+        watch: &Watch,
+        service: &ServiceName,
+        name: BackendName,
+        share: crate::control::api::Shares,
+    ) -> VerifiedBackend {
+        let backend = crate::model::BackendId { service: service.clone(), backend: name.clone() };
+        let index = self.allocations.backends.get(&backend).map(|allocated| allocated.index);
+        let skewed = index.and_then(|index| watch.skewed().get(&index));
+        let skew = skewed.map(|skewed| Skew {
+            effect: skewed.finding.effect,
+            score: skewed.finding.score,
+            window_seconds: skewed.window.as_secs_f64(),
+        });
+        let planned = share.planned.filter(|planned| *planned > 0.0 && *planned < 1.0);
+        let shows = planned.and_then(|planned| watch.time_to_show(planned, SHOWN));
+        VerifiedBackend { name, share, shows_after_seconds: shows.map(|time| time.as_secs_f64()), skew }
+    }
+}
+
+/// Whether new flows must follow the table. With full tracking of UDP, flows that pause begin anew where they were.
+fn is_judged(service: &Service) -> bool {
+    !(service.protocol == Protocol::Udp && service.connections.tracking == Tracking::Full)
+}
+
+pub(super) fn gap(alarm: &str, from: Layer, to: Layer, expected: &str, found: &str) -> Gap {
+    Gap {
+        alarm: alarm.to_owned(),
+        from,
+        to,
+        service: None,
+        backend: None,
+        entry: String::new(),
+        expected: expected.to_owned(),
+        found: found.to_owned(),
+        others: 0,
+        healed: false,
+    }
+}
+
+/// The first line in which a file differs from what runs.
+fn first_difference(runs: &str, file: &str) -> String {
+    let mut number = 0;
+    let (mut left, mut right) = (runs.lines(), file.lines());
+    loop {
+        number += 1;
+        match (left.next(), right.next()) {
+            (Some(a), Some(b)) if a == b => {}
+            (_, Some(line)) => return format!("line {number}: {}", line.trim()),
+            (Some(_), None) => return format!("it ends before line {number}"),
+            (None, None) => return "other line ends".to_owned(),
+        }
+    }
+}

@@ -1,0 +1,381 @@
+//! What runs is compared with what was planned, and a gap is named, told and put right.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result, ensure};
+use balancer::alarm::Alarm;
+use balancer::control::api::{Explanation, Layer, Verification};
+use balancer_common::layout::Kind;
+use balancer_common::slot::Slot;
+use harness::controller::Controller;
+use harness::receiver::Receiver;
+use harness::running::Program;
+use harness::tamper::Pinned;
+use harness::web::Web;
+
+/// The interval of these tests, and that of alarms.
+const WITHIN: Duration = Duration::from_millis(2_500);
+
+fn config(web: &Web, verify: &str) -> String {
+    let body = web.config(&[100, 100, 200]);
+    body.replace("{node}", &format!("{{node}}\n[verify]\ninterval = \"1s\"\n{verify}\n"))
+}
+
+/// Waits for an alarm, and says it.
+fn alarm(controller: &Controller<'_>, name: &str) -> Result<Alarm> {
+    let start = Instant::now();
+    let status = controller.wait_for(name, WITHIN, |status| status.alarms.iter().any(|alarm| alarm.alarm == name))?;
+    println!("{name} after {:?}", start.elapsed());
+    status.alarms.into_iter().find(|alarm| alarm.alarm == name).context("it was there")
+}
+
+fn says(alarm: &Alarm, parts: &[&str]) -> Result<()> {
+    for part in parts {
+        ensure!(alarm.summary.contains(part), "no {part:?} in {:?}", alarm.summary);
+    }
+    Ok(())
+}
+
+/// Waits until nothing is wrong any more.
+fn quiet(controller: &Controller<'_>) -> Result<()> {
+    controller.wait_for("no alarms", WITHIN + WITHIN, |status| status.alarms.is_empty()).map(drop)
+}
+
+fn verified(controller: &Controller<'_>) -> Result<Verification> {
+    controller.json(&["verify"])
+}
+
+#[test]
+fn what_is_changed_from_outside_is_named_and_put_right() -> Result<()> {
+    let web = Web::new(3)?;
+    let controller = Controller::start(&web.lab.balancer, &config(&web, ""))?;
+    controller.wait_all_up()?;
+    let pinned = Pinned::of(controller.pin_dir());
+    quiet(&controller)?;
+
+    // A table of the first service stands at place 0; indices of backends begin with 1, in the order of their names.
+    let slots: Vec<Slot> = (0..2000).map(|number| pinned.slot(0, number)).collect::<Result<_>>()?;
+    let of_b0: Vec<u32> = (0..2000).filter(|number| slots[*number as usize] == Slot::closed(1)).collect();
+    pinned.set_slots(0, of_b0.iter().map(|number| (*number, Slot::closed(2))))?;
+    let found = alarm(&controller, "BalancerTableDiffers")?;
+    let first = format!("slot {} of 65537", of_b0[0]);
+    let others = format!("and {} more", of_b0.len() - 1);
+    says(&found, &["web", &first, "expected b0", "found b1", &others, "put right"])?;
+    for number in 0..2000 {
+        ensure!(pinned.slot(0, number)? == slots[number as usize], "slot {number} was not put right");
+    }
+    quiet(&controller)?;
+
+    pinned.delete("TABLES", 0)?;
+    says(&alarm(&controller, "BalancerTableDiffers")?, &["web", "table", "no table", "put right"])?;
+    ensure!(web.requests(100)?.failed == 0);
+    quiet(&controller)?;
+
+    pinned.change_line(
+        |line| !line.key.is_empty() && line.key.kind() == Kind::Service as u8,
+        |line| line.entry.table = 7,
+    )?;
+    says(
+        &alarm(&controller, "BalancerServiceEntryDiffers")?,
+        &["web", "192.0.2.10 port 8000", "table 0", "table 7", "put right"],
+    )?;
+    ensure!(web.requests(100)?.failed == 0);
+    quiet(&controller)?;
+
+    pinned.overwrite("BACKENDS", 2, 64, 0)?;
+    says(&alarm(&controller, "BalancerBackendEntryDiffers")?, &["web/b1", "no entry", "put right"])?;
+    ensure!(web.requests(100)?.failed == 0);
+    quiet(&controller)?;
+
+    pinned.overwrite("RATES", 0, 32, 1)?;
+    says(&alarm(&controller, "BalancerSettingsDiffer")?, &["web", "rates", "put right"])?;
+    quiet(&controller)?;
+    ensure!(verified(&controller)?.gaps.is_empty());
+    Ok(())
+}
+
+#[test]
+fn a_program_that_is_replaced_or_taken_off_is_named_and_put_back_only_where_that_is_wanted() -> Result<()> {
+    let web = Web::new(3)?;
+    let controller = Controller::start(&web.lab.balancer, &config(&web, ""))?;
+    controller.wait_all_up()?;
+    let pinned = Pinned::of(controller.pin_dir());
+    quiet(&controller)?;
+    let stranger = pinned.replace_program(&web.lab.balancer, "eth0", "pass")?;
+    says(&alarm(&controller, "BalancerProgramReplaced")?, &["eth0", "expected program", "found program"])?;
+    let verification: Verification = {
+        let output = controller.cli(&["verify", "--json"])?;
+        ensure!(output.status.code() == Some(1), "{}", output.status);
+        serde_json::from_slice(&output.stdout)?
+    };
+    ensure!(verification.gaps.iter().any(|gap| gap.to == Layer::Program && !gap.healed), "{verification:#?}");
+    drop(stranger);
+    // Whoever is on call allows it.
+    let text = fs::read_to_string(controller.config())?;
+    fs::write(controller.config(), text.replace("interval = \"1s\"", "interval = \"1s\"\nself_heal_program = true"))?;
+    controller.done(&["reload"])?;
+    quiet(&controller)?;
+    ensure!(web.requests(100)?.failed == 0);
+    pinned.detach("eth0")?;
+    says(&alarm(&controller, "BalancerProgramDetached")?, &["eth0", "put right"])?;
+    quiet(&controller)?;
+    ensure!(web.requests(100)?.failed == 0);
+    Ok(())
+}
+
+#[test]
+fn without_self_healing_a_gap_stays_and_verify_says_no() -> Result<()> {
+    let web = Web::new(3)?;
+    let controller = Controller::start(&web.lab.balancer, &config(&web, "self_heal = false"))?;
+    controller.wait_all_up()?;
+    ensure!(verified(&controller)?.gaps.is_empty());
+    let pinned = Pinned::of(controller.pin_dir());
+    let slot = pinned.slot(0, 17)?;
+    let other = Slot::closed(if slot == Slot::closed(3) { 1 } else { 3 });
+    pinned.set_slots(0, [(17, other)])?;
+    let output = controller.cli(&["verify"])?;
+    ensure!(output.status.code() == Some(1), "{}", output.status);
+    let text = String::from_utf8(output.stdout)?;
+    ensure!(text.contains("GAP planned -> kernel: web: slot 17 of 65537"), "{text}");
+    ensure!(pinned.slot(0, 17)? == other, "it was put right");
+    alarm(&controller, "BalancerTableDiffers")?;
+    // The change that comes next takes the planned table for what was there, and not the other one.
+    pinned.set_slots(0, [(17, slot)])?;
+    quiet(&controller)
+}
+
+#[test]
+fn a_file_that_is_not_what_runs_is_told_with_its_line() -> Result<()> {
+    let web = Web::new(3)?;
+    let controller = Controller::start(&web.lab.balancer, &config(&web, ""))?;
+    controller.wait_all_up()?;
+    quiet(&controller)?;
+    let text = fs::read_to_string(controller.config())?;
+    fs::write(controller.config(), text.replace("weight = 200", "weight = 20"))?;
+    let line = text.lines().position(|line| line == "weight = 200").context("a line")? + 1;
+    says(&alarm(&controller, "BalancerConfigFileDiffers")?, &[&format!("line {line}: weight = 20")])?;
+    controller.done(&["reload"])?;
+    quiet(&controller)
+}
+
+/// SYNs of as many flows as there are numbers, at a steady rate, into the program on the interface. Of flows that go to the
+/// first backend, a part comes twice.
+struct Clients {
+    program: Program,
+    number: u32,
+    to: SocketAddrV4,
+    first: [u8; 6],
+}
+
+impl Clients {
+    /// Sends for so long; `more`: the part of the first backend's flows that comes twice.
+    fn send(&mut self, rate: u32, time: Duration, more: f64) -> Result<()> {
+        self.send_until(rate, time, more, || Ok(false))
+    }
+
+    fn send_until(&mut self, rate: u32, time: Duration, more: f64, over: impl Fn() -> Result<bool>) -> Result<()> {
+        let start = Instant::now();
+        let (mut sent, mut extra, mut looked) = (0.0, 0.0, start);
+        while start.elapsed() < time {
+            while sent < start.elapsed().as_secs_f64() * f64::from(rate) {
+                self.number += 1;
+                sent += 1.0;
+                let source = SocketAddrV4::new(
+                    Ipv4Addr::from(0x0b00_0000 + self.number / 50_000),
+                    1024 + (self.number % 50_000) as u16,
+                );
+                let frame = syn(source, self.to);
+                let (_, out) = self.program.run(&frame)?;
+                if out[..6] == self.first {
+                    extra += more;
+                    if extra >= 1.0 {
+                        extra -= 1.0;
+                        sent += 1.0;
+                        self.program.run(&frame)?;
+                    }
+                }
+            }
+            if looked.elapsed() > Duration::from_millis(100) {
+                looked = Instant::now();
+                if over()? {
+                    return Ok(());
+                }
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+}
+
+fn syn(source: SocketAddrV4, to: SocketAddrV4) -> Vec<u8> {
+    let builder = etherparse::PacketBuilder::ethernet2([2; 6], [2, 0, 0, 0, 0, 9])
+        .ipv4(source.ip().octets(), to.ip().octets(), 64)
+        .tcp(source.port(), to.port(), 1, 1000)
+        .syn();
+    let mut frame = Vec::new();
+    builder.write(&mut frame, &[]).expect("a packet in memory");
+    frame
+}
+
+#[test]
+fn more_traffic_than_planned_on_a_backend_is_found_in_twice_the_time_it_takes_in_theory() -> Result<()> {
+    let web = Web::new(3)?;
+    let controller = Controller::start(&web.lab.balancer, &config(&web, ""))?;
+    controller.wait_all_up()?;
+    let program = Program::on(&web.lab.balancer, "eth0")?;
+    let SocketAddr::V4(to) = web.address() else { anyhow::bail!("IPv4") };
+    let mut clients = Clients { program, number: 0, to, first: [0; 6] };
+    // Which way the first backend is: a slot of it, and a flow that hashes there.
+    clients.first = {
+        let mut found = None;
+        for port in 1024..2048 {
+            let source = SocketAddrV4::new(Ipv4Addr::new(11, 200, 0, 1), port);
+            let explained: Explanation = controller.json(&["explain", "tcp", &source.to_string(), &to.to_string()])?;
+            if explained.route.is_some_and(|route| route.backend.as_str() == "b0") {
+                found = Some(clients.program.run(&syn(source, to))?.1);
+                break;
+            }
+        }
+        found.context("no flow for b0")?[..6].try_into()?
+    };
+    for (more, rate) in [(0.5, 300u32), (0.2, 1_000)] {
+        clients.send(rate, Duration::from_secs(12), 0.0)?;
+        ensure!(controller.status()?.alarms.is_empty(), "{:#?}", controller.status()?.alarms);
+        let theory = Duration::from_secs_f64(balancer::drift::flows_to_show(0.25, more) / f64::from(rate));
+        let verification = verified(&controller)?;
+        let said = verification.services[0].backends[0].shows_after_seconds.context("nothing is said of power")?;
+        let usual = balancer::drift::flows_to_show(0.25, 0.2) / f64::from(rate);
+        ensure!((0.5..2.0).contains(&(said / usual)), "+20 % would show in {said} s, in theory in {usual} s");
+        let start = Instant::now();
+        let skewed = || -> Result<bool> {
+            Ok(controller.status()?.alarms.iter().any(|alarm| alarm.alarm == "BalancerTrafficSkewed"))
+        };
+        clients.send_until(rate, Duration::from_secs(60), more, skewed)?;
+        let took = start.elapsed();
+        println!("+{more} at {rate}/s: found after {took:?}, in theory {theory:?}");
+        // Counts are looked at every second.
+        ensure!(took < theory * 2 + Duration::from_millis(1_500), "found after {took:?}, in theory {theory:?}");
+        let alarms = controller.status()?.alarms;
+        let [found] = &alarms[..] else { anyhow::bail!("one alarm only: {alarms:#?}") };
+        says(found, &["web/b0", "new flows", "25.00 %"])?;
+        let output = controller.cli(&["verify"])?;
+        ensure!(output.status.code() == Some(1), "{}", output.status);
+        let over = || Ok(controller.status()?.alarms.is_empty());
+        clients.send_until(rate, Duration::from_secs(60), 0.0, over)?;
+        ensure!(over()?, "still: {:#?}", controller.status()?.alarms);
+    }
+    Ok(())
+}
+
+#[test]
+fn reading_back_a_thousand_services_costs_less_than_a_fiftieth_of_a_processor() -> Result<()> {
+    const SERVICES: usize = 1_000;
+    let web = Web::new(1)?;
+    let mut text = "{node}\n[[interface]]\nname = \"eth0\"\n".to_owned();
+    for number in 0..SERVICES {
+        let (high, low) = (number / 250, number % 250 + 1);
+        text += &format!(
+            "[[service]]\nname = \"s{number}\"\nprotocol = \"tcp\"\naddress = \"192.0.{}.{low}\"\nport = 80\nforward = \"l2\"\n\
+             [service.health]\nkind = \"none\"\n[[service.backend]]\nname = \"b0\"\naddress = \"{}\"\n\
+             [[service.backend]]\nname = \"b1\"\naddress = \"10.77.0.12\"\n",
+            10 + high,
+            harness::lab::Lab::backend4(0),
+        );
+    }
+    let controller = Controller::start(&web.lab.balancer, &text)?;
+    let pid = controller.pid().context("no process")?;
+    std::thread::sleep(Duration::from_secs(12));
+    let before = cpu_time(pid)?;
+    let start = Instant::now();
+    std::thread::sleep(Duration::from_secs(30));
+    let part = (cpu_time(pid)? - before).as_secs_f64() / start.elapsed().as_secs_f64();
+    let scrape = controller.status()?;
+    ensure!(scrape.services.len() == SERVICES);
+    println!("{:.2} % of a processor", part * 100.0);
+    ensure!(part < 0.02, "{:.2} % of a processor", part * 100.0);
+    // And it does look: any slot of any of them.
+    Pinned::of(controller.pin_dir()).set_slots(2 * 777, [(65_536, Slot::closed(31_000))])?;
+    let status = controller.wait_for("a gap", Duration::from_secs(12), |status| {
+        status.alarms.iter().any(|alarm| alarm.alarm == "BalancerTableDiffers")
+    })?;
+    let found = status.alarms.iter().find(|alarm| alarm.alarm == "BalancerTableDiffers").context("it was there")?;
+    says(found, &["slot 65536 of 65537"])
+}
+
+/// User and system time of a process so far.
+fn cpu_time(pid: u32) -> Result<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let fields: Vec<&str> = stat.rsplit_once(')').context("no name")?.1.split_whitespace().collect();
+    // proc(5): utime and stime are fields 14 and 15, in hundredths of a second.
+    let ticks: u64 = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
+    Ok(Duration::from_millis(ticks * 10))
+}
+
+#[test]
+fn ten_thousand_idle_cycles_raise_nothing() -> Result<()> {
+    let web = Web::new(3)?;
+    let controller = Controller::start(&web.lab.balancer, &config(&web, ""))?;
+    controller.wait_all_up()?;
+    quiet(&controller)?;
+    let client = balancer::control::client::Client::new(&controller.socket());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let start = Instant::now();
+    runtime.block_on(async {
+        for cycle in 0..10_000 {
+            let verification = client.verify(None).await?;
+            ensure!(verification.gaps.is_empty(), "cycle {cycle}: {:#?}", verification.gaps);
+            if cycle % 500 == 0 {
+                let alarms = client.status(None).await?.alarms;
+                ensure!(alarms.is_empty(), "cycle {cycle}: {alarms:#?}");
+            }
+        }
+        Ok(())
+    })?;
+    println!("10,000 cycles took {:?}", start.elapsed());
+    Ok(())
+}
+
+#[test]
+fn webhooks_hear_of_alarms_and_of_their_end_also_after_a_receiver_failed() -> Result<()> {
+    let mut web = Web::new(3)?;
+    let receiver = Receiver::start(&web.lab.balancer)?;
+    let webhook = |format: &str, path: &str| {
+        let url = receiver.url(path);
+        format!("[[webhook]]\nurl = \"{url}\"\nformat = \"{format}\"\nwait = \"0s\"\nrepeat = \"10s\"\n")
+    };
+    let webhooks = webhook("alertmanager", "/api/v2/alerts") + &webhook("json", "/hook");
+    let controller = Controller::start(&web.lab.balancer, &config(&web, &webhooks))?;
+    controller.wait_all_up()?;
+    // A backend that is new is still looked for.
+    std::thread::sleep(Duration::from_secs(6));
+    receiver.set_failing(true);
+    web.servers[1].kill();
+    alarm(&controller, "BalancerBackendDown")?;
+    std::thread::sleep(Duration::from_secs(1));
+    receiver.set_failing(false);
+    let hook = receiver.wait_for("document", Duration::from_secs(8), |received| received.path == "/hook")?;
+    let entry = &hook.body["alarms"][0];
+    ensure!(hook.body["node"] == "lab" && entry["status"] == "firing" && entry["backend"] == "b1", "{hook:#?}");
+    ensure!(entry["runbook"].as_str().is_some_and(|url| url.ends_with("#balancerbackenddown")), "{hook:#?}");
+    let alert = receiver.wait_for("alert", Duration::from_secs(8), |received| received.path == "/api/v2/alerts")?;
+    let labels = &alert.body[0]["labels"];
+    ensure!(labels["alertname"] == "BalancerBackendDown" && labels["service"] == "web", "{alert:#?}");
+    // It is said again while it lasts.
+    receiver.wait_for("repetition", Duration::from_secs(14), |received| {
+        received.path == "/hook"
+            && received.at > hook.at + Duration::from_secs(5)
+            && received.body["alarms"][0]["status"] == "firing"
+    })?;
+    web.servers[1] = harness::server::Server::start(&web.lab.backends[1], "b1", harness::web::PORT)?;
+    receiver.wait_for("end", Duration::from_secs(8), |received| {
+        received.path == "/hook" && received.body["alarms"][0]["status"] == "resolved"
+    })?;
+    // Alertmanager is told the end, which for what still lasts lies some repetitions ahead.
+    let soon = || humantime::format_rfc3339_millis(SystemTime::now() + Duration::from_secs(20)).to_string();
+    receiver.wait_for("resolved alert", Duration::from_secs(8), |received| {
+        received.path == "/api/v2/alerts" && received.body[0]["endsAt"].as_str().is_some_and(|ends| *ends < *soon())
+    })?;
+    Ok(())
+}
