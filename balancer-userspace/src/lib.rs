@@ -16,6 +16,7 @@ pub mod maglev;
 pub mod metrics;
 pub mod model;
 pub mod neighbor;
+mod opening;
 pub mod plan;
 pub mod spec;
 pub mod state;
