@@ -7,6 +7,7 @@ pub mod cli;
 pub mod control;
 pub mod controller;
 pub mod dataplane;
+pub mod doctor;
 pub mod health;
 pub mod history;
 pub mod host;

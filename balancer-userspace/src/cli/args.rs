@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::model::{BackendId, Protocol, ServiceName};
+use crate::model::{BackendId, BackendName, NameError, Protocol, ServiceName};
 
 /// Layer-4 load balancer in XDP: the traffic share you configured is the share you get.
 ///
@@ -147,6 +147,17 @@ pub enum Command {
         #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
         one_in: u32,
     },
+    /// Examine host, links and the way to each backend; name what is wrong and what to do
+    ///
+    /// Each backend is sent what opens a flow of its service, and a packet of full size, through the program that is
+    /// loaded. The exit code is 1 where anything is wrong; notes are no faults. A service or a backend leaves the host out.
+    Doctor {
+        /// Only this service, or this backend: web or web/web-1
+        #[arg(value_name = "SERVICE[/BACKEND]", value_parser = examined)]
+        subject: Option<(ServiceName, Option<BackendName>)>,
+        #[command(flatten)]
+        output: Output,
+    },
     /// Show what applying a config file would change: shares, slots, loads, risk
     Plan {
         /// Config file (TOML)
@@ -267,6 +278,14 @@ fn guard(text: &str) -> Result<u32, String> {
     let duration = humantime::parse_duration(text).map_err(|error| format!("{error}; such as 2m"))?;
     let seconds = u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
     if (4..=86_400).contains(&seconds) { Ok(seconds) } else { Err("write 4s to 24h".to_owned()) }
+}
+
+/// A service, or one of its backends.
+fn examined(text: &str) -> Result<(ServiceName, Option<BackendName>), NameError> {
+    match text.split_once('/') {
+        None => Ok((text.parse()?, None)),
+        Some((service, backend)) => Ok((service.parse()?, Some(backend.parse()?))),
+    }
 }
 
 pub(super) fn protocol(text: &str) -> Result<Protocol, String> {

@@ -3,6 +3,7 @@
 mod args;
 mod capture;
 mod check;
+mod doctor;
 mod generations;
 mod render;
 
@@ -81,6 +82,7 @@ async fn command(cli: Cli) -> anyhow::Result<ExitCode> {
             let request = api::CaptureRequest { service, flow, count, seconds, rate, one_in };
             capture::run(&client, &request, &out).await?;
         }
+        Command::Doctor { subject, output } => return doctor::run(&client, subject, output).await,
         Command::Plan { file, output } => {
             let request = api::Apply { text: text(&file)?, file: file.display().to_string(), ..api::Apply::default() };
             show(output, &client.plan(&request).await?, generations::plan)?;

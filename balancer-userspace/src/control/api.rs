@@ -1,5 +1,6 @@
 //! What travels over the control socket: JSON over HTTP. Fields are added freely and never changed silently.
 
+mod doctor;
 mod plan;
 
 use std::collections::BTreeMap;
@@ -7,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+pub use self::doctor::{Examine, Examined, Finding, Probed, Through};
 pub use self::plan::{ChangeKind, Plan, PlannedBackend, PlannedService, PlannedWarning, Risk, WorstLoad};
 use crate::history::Record;
 use crate::model::{Affinity, BackendId, BackendName, ForwardMode, Protocol, ServiceName, XdpMode};

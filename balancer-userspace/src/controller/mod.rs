@@ -9,6 +9,7 @@ mod apply;
 mod build;
 mod capture;
 mod change;
+mod doctor;
 mod explain;
 mod fragments;
 mod guarded;
@@ -120,6 +121,7 @@ impl Controller {
                 drop(answer.send(self.running.set_drain(&id, drain, asked)));
             }
             Command::Explain { flow, answer } => drop(answer.send(self.running.explain(&flow))),
+            Command::Doctor(question) => self.running.answer_doctor(question),
             Command::Capture { request, answer } => drop(answer.send(self.running.start_capture(&request))),
             Command::Reload { caller, answer } => {
                 let outcome = self.running.reload(caller.map(|caller| caller.uid), "reload");

@@ -67,7 +67,7 @@ impl Running {
         Ok(Reason::ALL.iter().map(|reason| reason.label()).zip(self.plane.drops()?).collect())
     }
 
-    fn interface_statuses(&self) -> Vec<InterfaceStatus> {
+    pub(super) fn interface_statuses(&self) -> Vec<InterfaceStatus> {
         let status = |interface: &crate::model::Interface| {
             let state = self.interfaces.get(&interface.name);
             InterfaceStatus {
