@@ -1,34 +1,32 @@
 //! `balancer doctor` finds each fault that is put in, names it, and finds nothing where nothing is wrong.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use balancer::control::api::{Examined, Through};
+use balancer::control::api::{Examined, Status, Through};
 use harness::controller::Controller;
-use harness::lab::{BackendKind, Lab, Topology, VIP4, VIP6};
+use harness::lab::BackendKind::{self, Ipip, L2, Nat};
+use harness::lab::{Lab, Topology, VIP4, VIP6};
 use harness::netns::Namespace;
+use harness::programs::attach;
+use harness::routers::{narrow_address, narrow_backend};
 use harness::server::Server;
 
 const PORT: u16 = 8000;
 
-/// A network with two backends, servers on all of them, and a controller.
+/// A network whose backends all have servers.
 struct Ward {
     lab: Lab,
     servers: Vec<Server>,
 }
 
 impl Ward {
-    fn new(kind: BackendKind) -> Result<Self> {
-        let lab = Lab::new(Topology::OneArmed, &[kind; 2])?;
+    fn new(kinds: &[BackendKind]) -> Result<Self> {
+        let lab = Lab::new(Topology::OneArmed, kinds)?;
         let start = |(i, namespace): (usize, &Namespace)| Server::start(namespace, &format!("b{i}"), PORT);
         let servers = lab.backends.iter().enumerate().map(start).collect::<Result<_>>()?;
         Ok(Self { lab, servers })
-    }
-
-    fn controller(&self, config: &Config) -> Result<Controller<'_>> {
-        let controller = Controller::start(&self.lab.balancer, &config.text())?;
-        controller.wait_all_up()?;
-        Ok(controller)
     }
 }
 
@@ -57,6 +55,12 @@ impl Config {
             text += &format!("[[service.backend]]\nname = \"b{i}\"\naddress = \"{address}\"\n");
         }
         text
+    }
+
+    fn controller<'a>(&self, lab: &'a Lab) -> Result<Controller<'a>> {
+        let controller = Controller::start(&lab.balancer, &self.text())?;
+        controller.wait_all_up()?;
+        Ok(controller)
     }
 }
 
@@ -94,9 +98,8 @@ fn nft(namespace: &Namespace, hook: &str, rule: &str) -> Result<()> {
 }
 
 fn is_healthy(kind: BackendKind, config: &Config) -> Result<()> {
-    let ward = Ward::new(kind)?;
-    let controller = ward.controller(config)?;
-    let examined = expect(&controller, &[])?;
+    let ward = Ward::new(&[kind; 2])?;
+    let examined = expect(&config.controller(&ward.lab)?, &[])?;
     ensure!(examined.probed.len() == 2, "{examined:#?}");
     for probed in &examined.probed {
         ensure!(probed.answered && probed.largest == Some(1500), "{examined:#?}");
@@ -107,61 +110,221 @@ fn is_healthy(kind: BackendKind, config: &Config) -> Result<()> {
 
 #[test]
 fn nothing_is_found_where_nothing_is_wrong() -> Result<()> {
-    is_healthy(BackendKind::L2, &Config::new("l2"))?;
-    is_healthy(BackendKind::Ipip, &Config::new("ipip"))?;
-    is_healthy(BackendKind::Ipip, &Config::new("gue"))?;
-    is_healthy(BackendKind::Nat, &Config::new("nat"))?;
+    is_healthy(L2, &Config::new("l2"))?;
+    is_healthy(Ipip, &Config::new("ipip"))?;
+    is_healthy(Ipip, &Config::new("gue"))?;
+    is_healthy(Nat, &Config::new("nat"))?;
     let six = vec![Lab::backend(0, true), Lab::backend(1, true)];
-    is_healthy(BackendKind::L2, &Config { vip: VIP6.into(), backends: six.clone(), ..Config::new("l2") })?;
-    is_healthy(BackendKind::Ipip, &Config { vip: VIP6.into(), backends: six.clone(), ..Config::new("ipip") })?;
-    is_healthy(BackendKind::Ipip, &Config { backends: six, ..Config::new("ipip") })?;
-    is_healthy(BackendKind::Ipip, &Config { protocol: "udp", port: PORT + 1, ..Config::new("ipip") })
+    is_healthy(L2, &Config { vip: VIP6.into(), backends: six.clone(), ..Config::new("l2") })?;
+    is_healthy(Ipip, &Config { vip: VIP6.into(), backends: six.clone(), ..Config::new("ipip") })?;
+    is_healthy(Ipip, &Config { backends: six, ..Config::new("ipip") })?;
+    is_healthy(Ipip, &Config { protocol: "udp", port: PORT + 1, ..Config::new("ipip") })
 }
 
-/// What a fault on backend 1 is found to be, under a forwarding mode.
-fn found(kind: BackendKind, forward: &str, fault: impl Fn(&Ward) -> Result<()>, id: &str) -> Result<Examined> {
-    let ward = Ward::new(kind)?;
-    let config = Config { forward: forward.to_owned(), ..Config::new("") };
-    let controller = ward.controller(&config)?;
-    fault(&ward)?;
-    expect(&controller, &[(id, "web/b1")]).with_context(|| format!("{forward}, {id}"))
-}
-
-fn forwarding(namespace: &Namespace, on: bool) -> Result<()> {
-    let on = u8::from(on);
-    namespace.sh(&format!("sysctl -qw net.ipv4.ip_forward={on}"))
+/// A fault of backend 1 must be found as this, and nothing else, where the service forwards by this mode.
+fn finds(
+    forward: &'static str,
+    kinds: [BackendKind; 2],
+    id: &str,
+    fault: impl FnOnce(&mut Ward) -> Result<()>,
+) -> Result<()> {
+    let mut ward = Ward::new(&kinds)?;
+    fault(&mut ward)?;
+    let controller = Config::new(forward).controller(&ward.lab)?;
+    expect(&controller, &[(id, "web/b1")]).with_context(|| format!("{forward}: {id}"))?;
+    Ok(())
 }
 
 #[test]
-fn a_backend_that_is_gone() -> Result<()> {
-    let ward = Ward::new(BackendKind::L2)?;
-    let nobody: IpAddr = "10.77.0.250".parse()?;
-    let config = Config { backends: vec![Lab::backend(0, false), nobody], ..Config::new("l2") };
+fn a_backend_that_no_neighbour_answers_for() -> Result<()> {
+    let ward = Ward::new(&[L2])?;
+    let config = Config { backends: vec![Lab::backend(0, false), "10.77.0.250".parse()?], ..Config::new("l2") };
     let controller = Controller::start(&ward.lab.balancer, &config.text())?;
-    let examined = expect(&controller, &[("DOC013", "web/b1")])?;
-    ensure!(examined.probed.len() == 1, "{examined:#?}");
+    let resolved = |status: &Status| status.services[0].backends[0].share.kernel == Some(1.0);
+    controller.wait_for("b0 alone", Duration::from_secs(10), resolved)?;
+    expect(&controller, &[("DOC013", "web/b1")])?;
     Ok(())
 }
 
 #[test]
-fn a_backend_that_hears_nothing() -> Result<()> {
-    for (kind, forward) in [(BackendKind::L2, "l2"), (BackendKind::Ipip, "ipip")] {
-        // Its neighbours still find it.
-        let deaf = |ward: &Ward| nft(&ward.lab.backends[1], "input", "meta l4proto { tcp, icmp } drop");
-        found(kind, forward, deaf, "DOC014")?;
-    }
-    Ok(())
+fn a_host_that_answers_nothing() -> Result<()> {
+    // Its neighbours still find it.
+    let mute = |ward: &mut Ward| nft(&ward.lab.backends[1], "input", "meta l4proto { tcp, icmp } drop");
+    finds("l2", [L2; 2], "DOC014", mute)?;
+    finds("ipip", [Ipip; 2], "DOC014", mute)
 }
 
 #[test]
 fn a_port_on_which_nobody_listens() -> Result<()> {
-    for (kind, forward) in [(BackendKind::L2, "l2"), (BackendKind::Ipip, "ipip"), (BackendKind::Nat, "nat")] {
-        let mut ward = Ward::new(kind)?;
-        let controller = ward.lab_controller(forward)?;
-        drop(controller);
+    let kill = |ward: &mut Ward| {
         ward.servers[1].kill();
-        let controller = ward.lab_controller(forward)?;
-        expect(&controller, &[("DOC015", "web/b1")])?;
+        Ok(())
+    };
+    finds("l2", [L2; 2], "DOC015", kill)?;
+    finds("ipip", [Ipip; 2], "DOC015", kill)?;
+    finds("nat", [Nat; 2], "DOC015", kill)?;
+    // The same of a datagram, which the backend refuses by ICMP.
+    let mut ward = Ward::new(&[Ipip; 2])?;
+    ward.servers[1].kill();
+    let controller = Config { protocol: "udp", port: PORT + 1, ..Config::new("ipip") }.controller(&ward.lab)?;
+    expect(&controller, &[("DOC015", "web/b1")])?;
+    Ok(())
+}
+
+#[test]
+fn a_backend_that_leaves_outer_headers_on() -> Result<()> {
+    finds("ipip", [Ipip, L2], "DOC016", |_| Ok(()))?;
+    finds("gue", [Ipip, L2], "DOC016", |_| Ok(()))?;
+    // Not even an ICMP error tells of it.
+    let silent = |ward: &mut Ward| nft(&ward.lab.backends[1], "output", "meta l4proto icmp drop");
+    finds("ipip", [Ipip, L2], "DOC016", silent)?;
+    finds("gue", [Ipip, L2], "DOC016", silent)
+}
+
+#[test]
+fn an_address_that_is_not_on_the_backend() -> Result<()> {
+    let without = |ward: &mut Ward, forwards: u8| {
+        let backend = &ward.lab.backends[1];
+        backend.ip(&format!("addr del {VIP4}/32 dev lo"))?;
+        backend.sh(&format!("sysctl -qw net.ipv4.ip_forward={forwards}"))
+    };
+    // A host that drops what is not its own says nothing, and could as well filter its answers.
+    finds("l2", [L2; 2], "DOC018", |ward| without(ward, 0))?;
+    finds("ipip", [Ipip; 2], "DOC018", |ward| without(ward, 0))?;
+    // One that forwards gives itself away.
+    finds("l2", [L2; 2], "DOC017", |ward| without(ward, 1))?;
+    finds("ipip", [Ipip; 2], "DOC017", |ward| without(ward, 1))
+}
+
+#[test]
+fn a_reply_that_is_filtered() -> Result<()> {
+    let filter = |ward: &mut Ward| nft(&ward.lab.backends[1], "output", &format!("ip saddr {VIP4} drop"));
+    finds("l2", [L2; 2], "DOC018", filter)?;
+    finds("ipip", [Ipip; 2], "DOC018", filter)?;
+    finds("gue", [Ipip; 2], "DOC018", filter)
+}
+
+#[test]
+fn a_port_that_is_filtered() -> Result<()> {
+    let filter =
+        |ward: &mut Ward| nft(&ward.lab.backends[1], "input", &format!("ip daddr {VIP4} tcp dport {PORT} drop"));
+    finds("l2", [L2; 2], "DOC019", filter)?;
+    finds("ipip", [Ipip; 2], "DOC019", filter)
+}
+
+#[test]
+fn a_network_that_refuses_the_outer_source() -> Result<()> {
+    let table = "add table bridge fault; add chain bridge fault way { type filter hook forward priority 0; }; \
+                 add rule bridge fault way oifname p-b1 ip saddr 198.18.0.0/15 drop";
+    finds("ipip", [Ipip; 2], "DOC020", |ward| {
+        ensure!(ward.lab.switch.command("nft").arg(table).status()?.success(), "nft");
+        Ok(())
+    })
+}
+
+#[test]
+fn an_interface_that_drops_what_the_program_sends() -> Result<()> {
+    let mut ward = Ward::new(&[L2; 2])?;
+    ward.lab.refuse_transmissions();
+    let controller = Config::new("l2").controller(&ward.lab)?;
+    expect(&controller, &[("DOC021", "web/b0"), ("DOC021", "web/b1")])?;
+    Ok(())
+}
+
+/// A controller with one backend behind a router whose link takes `mtu` bytes, and what the doctor makes of it.
+fn behind_a_narrow_link(forward: &'static str, mtu: u32, silent: bool) -> Result<Examined> {
+    let mut lab = Lab::new(Topology::OneArmed, &[])?;
+    let far = narrow_backend(&mut lab, Ipip, mtu)?;
+    let _server = Server::start(&far.host, "b0", PORT)?;
+    if silent {
+        nft(&far.router, "output", "meta l4proto icmp drop")?;
     }
+    let config = Config { backends: vec![narrow_address(false)], ..Config::new(forward) };
+    let controller = config.controller(&lab)?;
+    examined(&controller, &["web/b0"])
+}
+
+#[test]
+fn a_narrow_link_that_nobody_tells_of() -> Result<()> {
+    for (forward, overhead) in [("ipip", 20), ("gue", 32)] {
+        let examined = behind_a_narrow_link(forward, 1300, true)?;
+        ensure!(faults(&examined) == [("DOC022", "web/b0")], "{examined:#?}");
+        let largest = 1300 - overhead;
+        let said = format!("packets above {largest} bytes (1300 with outer headers) do not arrive at web/b0");
+        ensure!(examined.findings[0].message == said, "{examined:#?}");
+        ensure!(examined.probed[0].largest == Some(largest), "{examined:#?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_narrow_link_that_its_router_tells_of() -> Result<()> {
+    let examined = behind_a_narrow_link("ipip", 1300, false)?;
+    ensure!(faults(&examined).is_empty(), "{examined:#?}");
+    ensure!(examined.findings.iter().any(|finding| finding.id == "DOC023"), "{examined:#?}");
+    ensure!(examined.probed[0].largest == Some(1280), "{examined:#?}");
+    Ok(())
+}
+
+#[test]
+fn a_link_of_the_balancer_that_is_too_narrow() -> Result<()> {
+    let ward = Ward::new(&[Ipip; 2])?;
+    ward.lab.balancer.ip("link set eth0 mtu 1500")?;
+    let controller = Config::new("ipip").controller(&ward.lab)?;
+    let examined = expect(&controller, &[("DOC011", "web")])?;
+    ensure!(examined.probed.iter().all(|probed| probed.largest == Some(1480)), "{examined:#?}");
+    Ok(())
+}
+
+#[test]
+fn a_program_that_is_not_on_its_interface() -> Result<()> {
+    let ward = Ward::new(&[L2; 2])?;
+    let controller = Config::new("l2").controller(&ward.lab)?;
+    balancer::dataplane::detach(controller.pin_dir())?;
+    expect(&controller, &[("DOC001", "eth0")])?;
+    let _other = attach(&ward.lab.balancer, "eth0", "pass")?;
+    expect(&controller, &[("DOC002", "eth0")])?;
+    // Of one backend that is not asked.
+    ensure!(examined(&controller, &["web/b0"])?.findings.is_empty(), "a finding about the host");
+    Ok(())
+}
+
+#[test]
+fn an_interface_that_is_down_or_generic() -> Result<()> {
+    let ward = Ward::new(&[L2; 2])?;
+    let balancer = &ward.lab.balancer;
+    balancer.ip("link add eth1 type veth peer name eth2")?;
+    let text = Config::new("l2").text() + "[[interface]]\nname = \"eth1\"\n";
+    let controller = Controller::start(balancer, &text)?;
+    controller.wait_all_up()?;
+    expect(&controller, &[("DOC004", "eth1")])?;
+    balancer.ip("link del eth1")?;
+    // A bridge has no native XDP, and a carrier where one of its ports has one.
+    balancer.ip("link add eth1 type bridge")?;
+    balancer.ip("link add eth2 type veth peer name eth3")?;
+    balancer.ip("link set eth2 master eth1")?;
+    for up in ["eth1", "eth2", "eth3"] {
+        balancer.ip(&format!("link set {up} up"))?;
+    }
+    let back = |status: &Status| status.interfaces[1].attached.is_some();
+    controller.wait_for("eth1 back", Duration::from_secs(10), back)?;
+    let examined = expect(&controller, &[])?;
+    ensure!(examined.findings.iter().any(|f| (f.id.as_str(), f.about.as_str()) == ("DOC003", "eth1")), "{examined:#?}");
+    Ok(())
+}
+
+/// Where no flow of this host's can reach a backend through the program, a socket sends what the program would.
+#[test]
+fn a_backend_without_slots_is_probed_beside_the_program() -> Result<()> {
+    let mut ward = Ward::new(&[Ipip; 2])?;
+    let controller = Config::new("ipip").controller(&ward.lab)?;
+    controller.done(&["drain", "web/b1"])?;
+    let examined = expect(&controller, &[])?;
+    ensure!(examined.probed[0].through == Through::Program && examined.probed[1].through == Through::Socket);
+    ensure!(examined.probed[1].reason.is_some() && examined.probed[1].largest == Some(1500), "{examined:#?}");
+    ward.servers[1].kill();
+    expect(&controller, &[("DOC015", "web/b1")])?;
+    let unknown = controller.cli(&["doctor", "web/b9"])?;
+    ensure!(unknown.status.code() == Some(1), "{unknown:?}");
     Ok(())
 }

@@ -58,9 +58,16 @@ pub(super) struct Closer {
     pub known_source: Option<Answer>,
     /// The same encapsulation around a packet for the backend's own address.
     pub own_address: Option<Answer>,
-    /// A SYN to other ports of the service's address, whose TTL does not last for another hop.
+    /// A SYN to other ports of the service's address.
     pub other_port: Option<Answer>,
     pub direct: Direct,
+}
+
+impl Closer {
+    /// Whether anything came to the service's port after all.
+    pub(super) fn has_arrivals(&self) -> bool {
+        [self.by_socket, self.known_source].iter().flatten().any(|answer| answer.arrived())
+    }
 }
 
 /// Bytes of packets, outer headers excluded.

@@ -10,7 +10,7 @@ pub(super) enum Heard {
     Error { from: IpAddr, kind: ErrorKind, quoted: Quoted },
 }
 
-/// What an ICMP error says.
+/// What an ICMP error says. A redirect of IPv6 has another form and is not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ErrorKind {
     /// Nothing takes this protocol there.
@@ -21,6 +21,8 @@ pub(super) enum ErrorKind {
     Prohibited,
     TimeExceeded,
     TooBig,
+    /// Passed on, and there is a shorter way.
+    Redirect,
 }
 
 /// The packet that an error is about, as far as it is quoted. Ports are 0 where there are none.
@@ -69,6 +71,7 @@ fn error(protocol: u8, kind: u8, code: u8) -> Option<ErrorKind> {
         (ICMP, 3, 4) | (ICMPV6, 2, _) => ErrorKind::TooBig,
         (ICMP, 3, 9 | 10 | 13) | (ICMPV6, 1, 1 | 5 | 6) => ErrorKind::Prohibited,
         (ICMP, 3, _) | (ICMPV6, 1, _) => ErrorKind::Unreachable,
+        (ICMP, 5, _) => ErrorKind::Redirect,
         (ICMP, 11, 0) | (ICMPV6, 3, 0) => ErrorKind::TimeExceeded,
         _ => return None,
     })

@@ -100,10 +100,15 @@ fn cause(patient: &Patient, opening: Answer, closer: &Closer) -> Option<Finding>
             "set up the tunnel device on the backend and bring it up (docs/config.md, `forward`)",
         );
     }
-    let passes_on = |answer| {
-        matches!(answer, Answer::Error { outer: false, kind: ErrorKind::TimeExceeded | ErrorKind::Unreachable, .. })
+    let passes_on = |answer| match answer {
+        Answer::Error { from, kind, outer: false } => match kind {
+            ErrorKind::TimeExceeded | ErrorKind::Unreachable => true,
+            ErrorKind::Redirect => from == address,
+            _ => false,
+        },
+        _ => false,
     };
-    if said(&passes_on) {
+    if !patient.is_nat() && said(&passes_on) {
         return find(
             Kind::NotOnBackend,
             format!("{address} passes packets for {vip} on instead of taking them"),
@@ -249,6 +254,8 @@ mod tests {
         assert_eq!(silent(Closer { own_address: closed, other_port: closed, ..NOTHING }), ["DOC019"]);
         let passed_on = Closer { own_address: closed, other_port: error(ErrorKind::TimeExceeded, false), ..NOTHING };
         assert_eq!(silent(passed_on), ["DOC017"]);
+        let redirected = Closer { own_address: closed, other_port: error(ErrorKind::Redirect, false), ..NOTHING };
+        assert_eq!(silent(redirected), ["DOC017"]);
         assert_eq!(silent(Closer { known_source: open, ..NOTHING }), ["DOC020"]);
         assert_eq!(silent(Closer { by_socket: open, ..NOTHING }), ["DOC021"]);
         let down = Direct::Failed("no answer".to_owned());

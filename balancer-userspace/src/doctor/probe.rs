@@ -43,7 +43,8 @@ const CONNECT: Duration = Duration::from_millis(1500);
 
 /// A port on which hardly anybody listens (discard, RFC 863): a host answers that it is closed.
 const UNUSED: u16 = 9;
-/// One hop for the balancer, none behind it.
+/// As clients send, and one hop for the balancer but none behind it.
+const USUAL_TTL: u8 = 64;
 const NO_FURTHER: u8 = 2;
 /// Where ports of packets that a socket sends begin.
 const FIRST_PORT: u16 = 20_000;
@@ -66,7 +67,6 @@ struct Question {
     by: By,
     protocol: Protocol,
     to: SocketAddr,
-    ttl: u8,
     length: u16,
 }
 
@@ -103,14 +103,21 @@ impl<'a, P: Plane> Probe<'a, P> {
                 opening = Answer::Open;
             }
         }
-        let closer = if opening.arrived() { None } else { Some(self.look_closer(&usual).await) };
+        let mut closer = if opening.arrived() { None } else { Some(self.look_closer(&usual).await) };
+        // A first answer may have waited for a neighbour to be found: nobody is accused of what does not last.
+        if closer.as_ref().is_some_and(Closer::has_arrivals) {
+            let again = self.ask(&usual, USUAL).await;
+            if again.arrived() {
+                (opening, closer) = (again, None);
+            }
+        }
         let sizes = if opening.arrived() { Some(self.sizes().await) } else { None };
         Evidence { through, opening, closer, sizes }
     }
 
     fn opening(&self) -> Question {
         let Patient { protocol, service, .. } = *self.patient;
-        Question { by: By::Usual, protocol, to: service, ttl: 64, length: 0 }
+        Question { by: By::Usual, protocol, to: service, length: 0 }
     }
 
     /// Everything that tells causes apart, at once.
@@ -129,7 +136,6 @@ impl<'a, P: Plane> Probe<'a, P> {
         let others = [patient.checked, UNUSED].map(|port| Question {
             by: if knows_source { By::KnownSource } else { By::Socket },
             to: at(patient.service, port),
-            ttl: NO_FURTHER,
             ..syn
         });
         let known = Question { by: By::KnownSource, ..syn };
@@ -182,6 +188,9 @@ impl<'a, P: Plane> Probe<'a, P> {
             }
         }
         let (mut fits, mut lost) = (LEAST.min(sizes.tried), sizes.tried);
+        if self.ask(&self.filled(lost), USUAL).await.arrived() {
+            return Sizes { largest: lost, ..sizes };
+        }
         while lost - fits > 1 {
             let middle = fits.midpoint(lost);
             if self.fits(middle).await { fits = middle } else { lost = middle }
@@ -189,11 +198,14 @@ impl<'a, P: Plane> Probe<'a, P> {
         Sizes { largest: fits, ..sizes }
     }
 
-    /// Whether a SYN of so many bytes is answered.
     async fn fits(&self, length: u16) -> bool {
+        self.ask(&self.filled(length), BRIEF).await.arrived()
+    }
+
+    /// A SYN of so many bytes.
+    fn filled(&self, length: u16) -> Question {
         let by = if self.patient.protocol == Protocol::Tcp { By::Usual } else { By::Socket };
-        let question = Question { by, protocol: Protocol::Tcp, length, ..self.opening() };
-        self.ask(&question, BRIEF).await.arrived()
+        Question { by, protocol: Protocol::Tcp, length, ..self.opening() }
     }
 
     async fn ask(&self, question: &Question, patience: Patience) -> Answer {
@@ -206,15 +218,24 @@ impl<'a, P: Plane> Probe<'a, P> {
                 log::warn!("probing {}: {error:#}", self.patient.id);
             }
             let until = Instant::now() + patience.each;
+            let mut error = None;
             while let Ok(packet) = timeout_at(until, heard.recv()).await {
                 let Some((answer, port)) = packet.ok().and_then(|packet| self.answer(question, &ports, &packet)) else {
                     continue;
                 };
+                if !answer.arrived() {
+                    // Whoever redirects has sent the packet on: it may still arrive.
+                    error = error.or(Some(answer));
+                    continue;
+                }
                 if answer == Answer::Open && question.protocol == Protocol::Tcp {
                     // The server need not wait for the rest of a connection.
                     let _ = self.send(question, port, Opening::reset).await;
                 }
                 return answer;
+            }
+            if let Some(error) = error {
+                return error;
             }
         }
         Answer::Silence
@@ -231,18 +252,18 @@ impl<'a, P: Plane> Probe<'a, P> {
 
     async fn send(&self, question: &Question, port: u16, frame: fn(&Opening) -> Vec<u8>) -> Result<()> {
         let source = self.patient.source.context("no address of this host")?;
-        let Question { by, protocol, to, ttl, length } = *question;
-        let frame = frame(&Opening { ttl, length, ..Opening::new(protocol, SocketAddr::new(source, port), to) });
-        match (&self.patient.way, by) {
-            (Way::Program { ifindex, .. }, By::Usual) => self.plane.inject(frame, *ifindex).await,
-            _ => {
-                let entry = self.entry_for(by);
-                match super::beside::forwarded(frame, &self.patient.rules, &entry) {
-                    Some((frame, ifindex)) => self.wire.send(&frame, ifindex),
-                    // It would have been too big.
-                    None => Ok(()),
-                }
-            }
+        let Question { by, protocol, to, length } = *question;
+        let opening = Opening { length, ..Opening::new(protocol, SocketAddr::new(source, port), to) };
+        if let (Way::Program { ifindex, .. }, By::Usual) = (&self.patient.way, by) {
+            return self.plane.inject(frame(&Opening { ttl: USUAL_TTL, ..opening }), *ifindex).await;
+        }
+        // Whoever does not have the address must not pass it on: it would come back, and go to another backend.
+        let ttl = if self.patient.is_nat() { USUAL_TTL } else { NO_FURTHER };
+        let frame = frame(&Opening { ttl, ..opening });
+        match super::beside::forwarded(frame, &self.patient.rules, &self.entry_for(by)) {
+            Some((frame, ifindex)) => self.wire.send(&frame, ifindex),
+            // It would have been too big.
+            None => Ok(()),
         }
     }
 
