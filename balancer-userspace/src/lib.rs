@@ -1,7 +1,7 @@
 //! The controller of `balancer` and its command line.
 //!
 //! `spec` (as written) → `model` (validated) → `plan` (diff, tables by `maglev`) → `dataplane` (maps) → counters back.
-//! Beside that line: `health`, `neighbor`, `control` (API), `metrics`, `cli`.
+//! Beside that line: `health`, `neighbor`, `doctor`, `control` (API), `metrics`, `cli`.
 
 pub mod cli;
 pub mod control;
