@@ -328,3 +328,41 @@ fn a_backend_without_slots_is_probed_beside_the_program() -> Result<()> {
     ensure!(unknown.status.code() == Some(1), "{unknown:?}");
     Ok(())
 }
+
+/// With a gate a new backend takes flows once the doctor finds nothing; who is past it stays past it over restarts.
+#[test]
+fn a_gate_keeps_a_new_backend_out_until_nothing_is_found() -> Result<()> {
+    let ward = Ward::new(&[L2; 3])?;
+    let address = format!("addr del {VIP4}/32 dev lo");
+    for backend in &ward.lab.backends[1..] {
+        backend.ip(&address)?;
+    }
+    let gated = |backends: usize| {
+        let backends = (0..backends).map(|i| Lab::backend(i, false)).collect();
+        Config { backends, ..Config::new("l2") }.text().replace("forward =", "gate = \"doctor\"\nforward =")
+    };
+    let share = |status: &Status, i: usize| status.services[0].backends[i].share.kernel.unwrap_or(0.0);
+    let mut controller = Controller::start(&ward.lab.balancer, &gated(2))?;
+    let soon = Duration::from_secs(15);
+    let waits = |status: &Status, i: usize| {
+        let reason = status.services[0].backends[i].reason.clone().unwrap_or_default();
+        reason.starts_with("waiting for doctor: ") && reason.ends_with("[DOC018]")
+    };
+    let status = controller.wait_for("b1 is found ill", soon, |status| waits(status, 1) && share(status, 0) > 0.0)?;
+    ensure!(share(&status, 0) == 1.0, "{status:#?}");
+    let client = harness::client::requests(&ward.lab.client, (VIP4, PORT).into(), 100, 16)?;
+    ensure!(client.failed == 0 && client.of("b0") == 100, "{client:?}");
+    ward.lab.backends[1].ip(&address.replace("del", "add"))?;
+    controller.wait_for("b1 is let in", soon, |status| share(status, 1) > 0.4)?;
+    // One that comes later waits; those who are in stay in.
+    controller.configure(&gated(3))?;
+    controller.done(&["reload"])?;
+    let status = controller.wait_for("b2 is found ill", soon, |status| waits(status, 2))?;
+    ensure!(share(&status, 1) > 0.4, "{status:#?}");
+    controller.end(nix::sys::signal::Signal::SIGTERM)?;
+    controller.run()?;
+    let status = controller.status()?;
+    ensure!(share(&status, 0) > 0.4, "{status:#?}");
+    ensure!(share(&status, 1) > 0.4 && share(&status, 2) == 0.0, "{status:#?}");
+    Ok(())
+}

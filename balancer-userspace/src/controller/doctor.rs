@@ -9,13 +9,15 @@ use balancer_common::layout::{ServiceEntry, flags};
 use balancer_common::slot::{BackendIndex, Slot};
 use balancer_common::{hash, parse};
 use nix::ifaddrs::getifaddrs;
+use tokio::time::Instant;
 
+use super::gate::AtGate;
 use super::handle::{Answer, Command, Handle, Refusal};
 use super::running::{Running, id, wanted};
 use crate::control::api::{Examine, Examined};
 use crate::dataplane::Attached;
 use crate::doctor::{self, Filled, Known, Patient, Plane, Way, room};
-use crate::model::{BackendId, BackendName, CheckKind, Protocol, Service, ServiceName};
+use crate::model::{Backend, BackendId, BackendName, CheckKind, Protocol, Service, ServiceName};
 use crate::neighbor::Reachability;
 use crate::plan::words;
 use crate::spec::lint::longest_packet;
@@ -24,9 +26,30 @@ use crate::spec::lint::longest_packet;
 pub enum Question {
     Known(Answer<Known>),
     Services(Answer<Vec<ServiceName>>),
-    Patients { service: ServiceName, backend: Option<BackendName>, answer: Answer<Vec<Patient>> },
-    Inject { frame: Vec<u8>, ifindex: u32, answer: Answer<()> },
-    Room { backend: BackendId, answer: Answer<Option<u16>> },
+    /// Of these backends; where none is named, of all.
+    Patients {
+        service: ServiceName,
+        only: Vec<BackendName>,
+        answer: Answer<Vec<Patient>>,
+    },
+    Inject {
+        frame: Vec<u8>,
+        ifindex: u32,
+        answer: Answer<()>,
+    },
+    Room {
+        backend: BackendId,
+        answer: Answer<Option<u16>>,
+    },
+    /// Who waits at a gate.
+    Waiting(Answer<Vec<AtGate>>),
+    /// What speaks against letting a backend in.
+    Gate {
+        backend: BackendId,
+        address: IpAddr,
+        against: Option<String>,
+        answer: Answer<()>,
+    },
 }
 
 /// Ports of flows that go to one backend: as many as the doctor asks from, at most.
@@ -47,15 +70,38 @@ impl Handle {
                 self.question(Question::Services).await?
             }
         };
+        let only: Vec<BackendName> = request.backend.into_iter().collect();
         for service in services {
-            let backend = request.backend.clone();
-            let patients = self.question(|answer| Question::Patients { service, backend, answer }).await?;
-            let of_service = doctor::examine_backends(&patients, self, deadline).await;
+            let of_service = self.examine(service, only.clone(), deadline).await?;
             examined.findings.extend(of_service.findings);
             examined.probed.extend(of_service.probed);
         }
         examined.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
         Ok(examined)
+    }
+
+    /// Examines the ways to these backends of a service; where none is named, to all.
+    pub(super) async fn examine(
+        &self,
+        service: ServiceName,
+        only: Vec<BackendName>,
+        deadline: Instant,
+    ) -> Result<Examined, Refusal> {
+        let patients = self.question(|answer| Question::Patients { service, only, answer }).await?;
+        Ok(doctor::examine_backends(&patients, self, deadline).await)
+    }
+
+    pub(super) async fn waiting(&self) -> Result<Vec<AtGate>, Refusal> {
+        self.question(Question::Waiting).await
+    }
+
+    pub(super) async fn gate(
+        &self,
+        backend: BackendId,
+        address: IpAddr,
+        against: Option<String>,
+    ) -> Result<(), Refusal> {
+        self.question(|answer| Question::Gate { backend, address, against, answer }).await
     }
 
     async fn question<T>(&self, question: impl FnOnce(Answer<T>) -> Question) -> Result<T, Refusal> {
@@ -83,11 +129,16 @@ impl Running {
                 let names = self.config.services.iter().map(|service| service.name.clone());
                 drop(answer.send(Ok(names.collect())));
             }
-            Question::Patients { service, backend, answer } => {
-                drop(answer.send(self.patients(&service, backend.as_ref())));
+            Question::Patients { service, only, answer } => {
+                drop(answer.send(self.patients(&service, &only)));
             }
             Question::Inject { frame, ifindex, answer } => {
                 drop(answer.send(self.plane.inject(&frame, ifindex).map_err(failed)));
+            }
+            Question::Waiting(answer) => drop(answer.send(Ok(self.at_gate()))),
+            Question::Gate { backend, address, against, answer } => {
+                self.gate(backend, address, against);
+                drop(answer.send(Ok(())));
             }
             Question::Room { backend, answer } => {
                 let entry = self.allocations.backends.get(&backend).and_then(|a| self.image.backends.get(&a.index));
@@ -130,21 +181,18 @@ impl Running {
         })
     }
 
-    fn patients(&self, name: &ServiceName, only: Option<&BackendName>) -> Result<Vec<Patient>, Refusal> {
+    fn patients(&self, name: &ServiceName, only: &[BackendName]) -> Result<Vec<Patient>, Refusal> {
         let absent = |what: String| Refusal::NotFound(format!("there is no {what}; `balancer status` lists them"));
         let service = self.service(name).ok_or_else(|| absent(format!("service {name}")))?;
-        if let Some(only) = only
-            && !service.backends.iter().any(|backend| backend.name == *only)
-        {
-            return Err(absent(format!("backend {name}/{only}")));
+        if let Some(stranger) = only.iter().find(|name| !service.backends.iter().any(|b| b.name == **name)) {
+            return Err(absent(format!("backend {name}/{stranger}")));
         }
-        let ways = self.ways(service);
-        let pairs = service.backends.iter().zip(ways);
-        let wanted = pairs.filter(|(backend, _)| only.is_none_or(|only| backend.name == *only));
+        let pairs = service.backends.iter().zip(self.ways(service));
+        let wanted = pairs.filter(|(backend, _)| only.is_empty() || only.contains(&backend.name));
         Ok(wanted.map(|(backend, (source, way))| self.patient(service, backend, source, way)).collect())
     }
 
-    fn patient(&self, service: &Service, backend: &crate::model::Backend, source: Option<IpAddr>, way: Way) -> Patient {
+    fn patient(&self, service: &Service, backend: &Backend, source: Option<IpAddr>, way: Way) -> Patient {
         let id = id(service, backend);
         let entry = self.allocations.backends.get(&id).and_then(|a| self.image.backends.get(&a.index)).copied();
         Patient {

@@ -12,6 +12,7 @@ mod change;
 mod doctor;
 mod explain;
 mod fragments;
+mod gate;
 mod guarded;
 mod guards;
 pub mod handle;
@@ -80,6 +81,7 @@ struct Controller {
 impl Controller {
     async fn serve(mut self, mut commands: mpsc::Receiver<Command>, handle: Handle) -> Result<()> {
         let mut signals = Signals::new()?;
+        let gate = tokio::spawn(gate::keep(handle.clone()));
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !self.detached {
@@ -102,6 +104,7 @@ impl Controller {
                 _ = signals.interrupt.recv() => break,
             }
         }
+        gate.abort();
         drop(handle);
         self.running.save_healths();
         if !self.detached {

@@ -13,6 +13,7 @@ use super::allocate::{Pools, index};
 use super::apply::Warned;
 use super::capture::Capture;
 use super::fragments::Held;
+use super::gate::Waiting;
 use super::guarded::Guarded;
 use super::observer::{Moment, Observer};
 use super::paths::PathMtus;
@@ -66,6 +67,7 @@ pub(super) struct Running {
     pub(super) paths: PathMtus,
     pub(super) held: Held,
     pub(super) capture: Option<Capture>,
+    pub(super) waiting: Waiting,
     pub(super) plane: DataPlane,
     pub(super) programmed: BTreeMap<ServiceName, Programmed>,
     /// What the maps hold, as far as it was written from here.
@@ -118,6 +120,7 @@ impl Running {
             drained: self.overrides.get(&id).is_some_and(|set| set.drained),
             health: self.health(service, &id),
             reachability,
+            held_back: self.held_back(service, backend),
         });
         Effective { weight: self.ramped(&id, whole.weight), ..whole }
     }
