@@ -57,8 +57,8 @@ pub const CATALOGUE: [Entry; 24] = [
         "DOC001",
         Error,
         "the program is not on an interface",
-        "Packets that come in there go to the host and not to backends. The program is attached again as soon as the \
-         interface is there and free.",
+        "Packets that come in there go to the host and not to backends. The program is attached when the interface comes back, and \
+         by a restart of the controller, which forwarding elsewhere does not notice.",
     ),
     entry(
         Kind::ForeignProgram,

@@ -102,7 +102,7 @@ fn interface(interface: &InterfaceStatus, known: &Known, facts: &Facts) -> Vec<F
             let message = format!("XDP program {program} is on {name}, in the place of the balancer's");
             let help = format!(
                 "`bpftool prog show id {program}` says what it is; stop what attached it, or take it off \
-                 (`ip link set dev {name} xdp off`), then `ip link set dev {name} down` and `up`"
+                 (`ip link set dev {name} xdp off`), then restart the controller"
             );
             findings.push(Finding::new(Kind::ForeignProgram, name, message, help));
         }
