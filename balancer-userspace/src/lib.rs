@@ -1,13 +1,15 @@
 //! The controller of `balancer` and its command line.
 //!
 //! `spec` (as written) → `model` (validated) → `plan` (diff, tables by `maglev`) → `dataplane` (maps) → counters back.
-//! Beside that line: `health`, `neighbor`, `control` (API), `metrics`, `loadtest` (a client like any other), `cli`.
+//! Beside that line: `health`, `neighbor`, `drift` and `alarm` (what differs, and who hears of it), `doctor`, `control` (API),
+//! `metrics`, `loadtest` (a client like any other), `cli`.
 
 pub mod alarm;
 pub mod cli;
 pub mod control;
 pub mod controller;
 pub mod dataplane;
+pub mod doctor;
 pub mod drift;
 pub mod health;
 pub mod history;
@@ -19,6 +21,7 @@ pub mod maglev;
 pub mod metrics;
 pub mod model;
 pub mod neighbor;
+mod opening;
 pub mod plan;
 pub mod spec;
 pub mod state;

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Write;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -53,6 +54,9 @@ pub struct Allocations {
     /// Backends that the config has no more, or has elsewhere, while established flows of theirs may be about.
     #[serde(default)]
     pub leaving: Vec<Leaving>,
+    /// Backends that are past their service's gate, and where they were then.
+    #[serde(default)]
+    pub passed: BTreeMap<BackendId, IpAddr>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -98,6 +98,11 @@ impl Lab {
         self.client.ip(&format!("route add {prefix} via 10.77.0.2"))
     }
 
+    /// Has the switch drop what XDP sends from the balancer: a veth takes that only where its peer has a program.
+    pub fn refuse_transmissions(&mut self) {
+        drop(self._programs.remove(0));
+    }
+
     /// Addresses of backend `i`, from 0.
     pub fn backend4(i: usize) -> Ipv4Addr {
         Ipv4Addr::new(10, 77, 0, 11 + i as u8)

@@ -12,7 +12,7 @@ use crate::programs::attach;
 /// A client, or a backend, behind its router.
 pub struct Behind {
     pub host: Namespace,
-    _router: Namespace,
+    pub router: Namespace,
 }
 
 /// A router on the switch as host `host`, and net `net` behind it, whose links take packets of `mtu` bytes.
@@ -51,7 +51,7 @@ pub fn narrow_client(lab: &mut Lab, mtu: u32) -> Result<Behind> {
             namespace.ip("-6 route add fd79::/64 via fd77::3")?;
         }
     }
-    Ok(Behind { host, _router: router })
+    Ok(Behind { host, router })
 }
 
 /// A backend behind a link of `mtu` bytes.
@@ -68,7 +68,7 @@ pub fn narrow_backend(lab: &mut Lab, kind: BackendKind, mtu: u32) -> Result<Behi
         host.ip(&format!("addr add {VIP6}/128 dev lo nodad"))?;
         lab._programs.push(attach(&host, "eth0", "decap")?);
     }
-    Ok(Behind { host, _router: router })
+    Ok(Behind { host, router })
 }
 
 /// The address of the backend behind its router.

@@ -194,6 +194,7 @@ fn dist() -> Result<ExitCode> {
         "LICENSE-APACHE",
         "docs/config.md",
         "docs/cli.md",
+        "docs/doctor.md",
         "docs/pipelines.md",
     ] {
         copy(ebpf::root().join(file), file)?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::loadtest::schedule::MOST_RATE;
-use crate::model::{BackendId, Protocol, ServiceName};
+use crate::model::{BackendId, BackendName, NameError, Protocol, ServiceName};
 
 /// Layer-4 load balancer in XDP: the traffic share you configured is the share you get.
 ///
@@ -176,6 +176,17 @@ pub enum Command {
     /// socket forwarded (`ssh -L`), not on the balancer itself. A source address has about 28,000 ports, each of which is
     /// used once a minute, so that more than about 470 connections a second for longer need several addresses (--from).
     Loadtest(Box<Loadtest>),
+    /// Examine host, links and the way to each backend; name what is wrong and what to do
+    ///
+    /// Each backend is sent what opens a flow of its service, and a packet of full size, through the program that is
+    /// loaded. The exit code is 1 where anything is wrong; notes are no faults. A service or a backend leaves the host out.
+    Doctor {
+        /// Only this service, or this backend: web or web/web-1
+        #[arg(value_name = "SERVICE[/BACKEND]", value_parser = examined)]
+        subject: Option<(ServiceName, Option<BackendName>)>,
+        #[command(flatten)]
+        output: Output,
+    },
     /// Show what applying a config file would change: shares, slots, loads, risk
     Plan {
         /// Config file (TOML)
@@ -345,6 +356,14 @@ fn duration(text: &str) -> Result<Duration, String> {
 fn path(text: &str) -> Result<String, String> {
     let good = text.starts_with('/') && text.chars().all(|letter| letter.is_ascii_graphic());
     if good { Ok(text.to_owned()) } else { Err("write a path such as /index.html".to_owned()) }
+}
+
+/// A service, or one of its backends.
+fn examined(text: &str) -> Result<(ServiceName, Option<BackendName>), NameError> {
+    match text.split_once('/') {
+        None => Ok((text.parse()?, None)),
+        Some((service, backend)) => Ok((service.parse()?, Some(backend.parse()?))),
+    }
 }
 
 pub(super) fn protocol(text: &str) -> Result<Protocol, String> {

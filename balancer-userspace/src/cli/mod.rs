@@ -3,6 +3,7 @@
 mod args;
 mod capture;
 mod check;
+mod doctor;
 mod generations;
 mod loadtest;
 mod render;
@@ -98,6 +99,7 @@ async fn command(cli: Cli) -> anyhow::Result<ExitCode> {
             capture::run(&client, &request, &out).await?;
         }
         Command::Loadtest(args) => return loadtest::run(&client, &args).await,
+        Command::Doctor { subject, output } => return doctor::run(&client, subject, output).await,
         Command::Plan { file, output } => {
             let request = api::Apply { text: text(&file)?, file: file.display().to_string(), ..api::Apply::default() };
             show(output, &client.plan(&request).await?, generations::plan)?;

@@ -1,5 +1,6 @@
 //! What travels over the control socket: JSON over HTTP. Fields are added freely and never changed silently.
 
+mod doctor;
 mod plan;
 mod verify;
 
@@ -8,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+pub use self::doctor::{Examine, Examined, Finding, Probed, Through};
 pub use self::plan::{ChangeKind, Plan, PlannedBackend, PlannedService, PlannedWarning, Risk, WorstLoad};
 pub use self::verify::{Gap, Layer, Skew, Verification, VerifiedBackend, VerifiedService};
 use crate::alarm::Alarm;

@@ -15,8 +15,8 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::api::{
-    Apply, CaptureRequest, Changed, Detached, Drain, Explanation, Flow, Generation, History, Plan, Refused, Reloaded,
-    Rollback, SetWeight, Status, Verification, Verified,
+    Apply, CaptureRequest, Changed, Detached, Drain, Examine, Examined, Explanation, Flow, Generation, History, Plan,
+    Refused, Reloaded, Rollback, SetWeight, Status, Verification, Verified,
 };
 use crate::model::ServiceName;
 
@@ -77,6 +77,10 @@ impl Client {
 
     pub async fn explain(&self, flow: &Flow) -> Result<Explanation, AskError> {
         self.ask(Method::POST, "/v1/explain", flow).await
+    }
+
+    pub async fn doctor(&self, request: &Examine) -> Result<Examined, AskError> {
+        self.ask(Method::POST, "/v1/doctor", request).await
     }
 
     pub async fn reload(&self) -> Result<Reloaded, AskError> {

@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 
-use super::api::{Apply, CaptureRequest, Drain, Flow, Refused, Rollback, SetWeight};
+use super::api::{Apply, CaptureRequest, Drain, Examine, Flow, Refused, Rollback, SetWeight};
 use crate::controller::handle::{Asked, Caller, Handle, Refusal};
 use crate::model::{ServiceName, Weight};
 
@@ -83,6 +83,7 @@ fn router(handle: Handle) -> Router {
         .route("/v1/verify", only("GET", get(verify)))
         .route("/v1/explain", only("POST", post(explain)))
         .route("/v1/capture", only("POST", post(capture)))
+        .route("/v1/doctor", only("POST", post(doctor)))
         .route("/v1/reload", only("POST", post(reload)))
         .route("/v1/apply", only("POST", post(apply)).layer(DefaultBodyLimit::max(LARGEST_CONFIG)))
         .route("/v1/plan", only("POST", post(plan)).layer(DefaultBodyLimit::max(LARGEST_CONFIG)))
@@ -93,7 +94,7 @@ fn router(handle: Handle) -> Router {
         .route("/v1/generation", only("GET", get(generation)))
         .route("/v1/detach", only("POST", post(detach)))
         .fallback(|| async {
-            let paths = "status, verify, weight, drain, undrain, explain, capture, reload, apply, plan, confirm, rollback, \
+            let paths = "status, verify, weight, drain, undrain, explain, capture, doctor, reload, apply, plan, confirm, rollback, \
                          history, history/verify, generation, detach";
             No(StatusCode::NOT_FOUND, format!("there is no such path; below /v1/ there are: {paths}"))
         })
@@ -234,6 +235,13 @@ async fn capture(State(handle): State<Handle>, peer: Asker, bytes: Body) -> Answ
         parts.recv().await.map(|part| (Ok::<_, std::convert::Infallible>(part), parts))
     });
     Ok(([(CONTENT_TYPE, "application/x-pcapng")], axum::body::Body::from_stream(stream)).into_response())
+}
+
+/// Probes end where whoever asked closes the connection.
+async fn doctor(State(handle): State<Handle>, peer: Asker, bytes: Body) -> Answered {
+    let caller = caller(peer)?;
+    let request: Examine = body(bytes)?;
+    answer(logged(caller, "examine host and backends", handle.doctor(request).await))
 }
 
 async fn reload(State(handle): State<Handle>, peer: Asker) -> Answered {

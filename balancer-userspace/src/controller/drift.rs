@@ -341,7 +341,7 @@ impl Running {
 
     /// For `balancer verify`: compares now, and says everything.
     pub(super) fn verify(&mut self, only: Option<&ServiceName>) -> Result<Verification, Refusal> {
-        self.known(only)?;
+        self.is_there(only)?;
         let heal = self.config.node.verify.self_heal;
         self.compare(heal, true).map_err(|error| Refusal::Failed(format!("{error:#}")))?;
         let mut gaps = self.drift.gaps.clone();

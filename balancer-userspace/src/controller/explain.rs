@@ -4,19 +4,19 @@ use std::net::IpAddr;
 
 use balancer_common::datapath::process;
 use balancer_common::encap::varied_source;
-use balancer_common::frame::{Frame, VecFrame};
-use balancer_common::headers::{Be16, Ipv4, PROTOCOL_SCTP, PROTOCOL_TCP, TCP_SYN};
+use balancer_common::frame::VecFrame;
 use balancer_common::layout::{BackendEntry, forward};
-use balancer_common::parse::{NETWORK, Packet, Parsed, parse};
+use balancer_common::parse::{Packet, Parsed, parse};
 use balancer_common::tables::Tables;
 use balancer_common::verdict::Verdict;
-use balancer_common::{checksum, hash, lookup};
+use balancer_common::{hash, lookup};
 
 use super::running::Running;
 use crate::control::api::{Explanation, Flow, Route};
 use crate::controller::handle::Refusal;
 use crate::dataplane::KernelTables;
 use crate::model::{BackendName, Service, ServiceName};
+use crate::opening::Opening;
 
 impl Running {
     pub(super) fn explain(&self, flow: &Flow) -> Result<Explanation, Refusal> {
@@ -24,7 +24,7 @@ impl Running {
             return Err(Refusal::Invalid("source and destination must both be IPv4 or both be IPv6".to_owned()));
         }
         let tables = KernelTables::new(&self.plane);
-        let mut frame = VecFrame(first_packet(flow));
+        let mut frame = VecFrame(Opening::new(flow.protocol, flow.source, flow.destination).frame());
         let mut packet = Packet::default();
         let Parsed::Packet = parse(&mut frame, &mut packet) else {
             return Err(Refusal::Failed(
@@ -117,43 +117,6 @@ impl Running {
         let mut all = present.chain(leaving);
         all.find(|(id, there)| id.service == *service && *there == index).map(|(id, _)| id.backend.clone())
     }
-}
-
-/// A minimal packet that opens the flow: a SYN, or an empty datagram.
-fn first_packet(flow: &Flow) -> Vec<u8> {
-    let protocol = flow.protocol.number();
-    let mut transport = [flow.source.port().to_be_bytes(), flow.destination.port().to_be_bytes()].concat();
-    if protocol == PROTOCOL_TCP {
-        transport.extend([0, 0, 0, 0, 0, 0, 0, 0, 0x50, TCP_SYN, 0xff, 0xff, 0, 0, 0, 0]);
-    } else if protocol == PROTOCOL_SCTP {
-        // Tag and checksum, and an INIT chunk.
-        transport.extend([0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 4]);
-    } else {
-        transport.extend([0, 8, 0, 0]);
-    }
-    let mut frame = vec![0; 12];
-    match (flow.source.ip(), flow.destination.ip()) {
-        (IpAddr::V4(source), IpAddr::V4(destination)) => {
-            let length = (20 + transport.len() as u16).to_be_bytes();
-            frame.extend([0x08, 0x00, 0x45, 0, length[0], length[1], 0, 0, 0x40, 0, 64, protocol, 0, 0]);
-            frame.extend(source.octets());
-            frame.extend(destination.octets());
-        }
-        (IpAddr::V6(source), IpAddr::V6(destination)) => {
-            frame.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, transport.len() as u8, protocol, 64]);
-            frame.extend(source.octets());
-            frame.extend(destination.octets());
-        }
-        _ => {}
-    }
-    frame.extend(transport);
-    let mut frame = VecFrame(frame);
-    if flow.source.is_ipv4()
-        && let Some(ip) = frame.at::<Ipv4>(NETWORK)
-    {
-        ip.checksum = Be16(!checksum::of_ipv4(ip));
-    }
-    frame.0
 }
 
 pub(super) fn address_of(backend: &BackendEntry) -> IpAddr {

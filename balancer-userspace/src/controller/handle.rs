@@ -4,6 +4,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 pub use super::apply::Asked;
+use super::doctor::Question;
 use crate::control::api;
 use crate::metrics::Snapshot;
 use crate::model::{BackendId, ServiceName, Weight};
@@ -59,6 +60,7 @@ pub enum Command {
         flow: api::Flow,
         answer: Answer<api::Explanation>,
     },
+    Doctor(Question),
     Capture {
         request: api::CaptureRequest,
         answer: Answer<mpsc::Receiver<Bytes>>,
@@ -188,7 +190,7 @@ impl Handle {
         self.ask(|answer| Command::Ready { answer }).await
     }
 
-    async fn ask<T>(&self, command: impl FnOnce(Answer<T>) -> Command) -> Result<T, Refusal> {
+    pub(super) async fn ask<T>(&self, command: impl FnOnce(Answer<T>) -> Command) -> Result<T, Refusal> {
         let (answer, answered) = oneshot::channel();
         self.commands.send(command(answer)).await.map_err(|_| Refusal::Stopping)?;
         answered.await.unwrap_or(Err(Refusal::Stopping))

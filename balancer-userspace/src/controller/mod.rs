@@ -10,10 +10,12 @@ mod apply;
 mod build;
 mod capture;
 mod change;
+mod doctor;
 mod drift;
 mod explain;
 mod fragments;
 mod gaps;
+mod gate;
 mod guarded;
 mod guards;
 pub mod handle;
@@ -85,6 +87,7 @@ struct Controller {
 impl Controller {
     async fn serve(mut self, mut commands: mpsc::Receiver<Command>, handle: Handle) -> Result<()> {
         let mut signals = Signals::new()?;
+        let gate = tokio::spawn(gate::keep(handle.clone()));
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !self.detached {
@@ -108,6 +111,7 @@ impl Controller {
                 _ = signals.interrupt.recv() => break,
             }
         }
+        gate.abort();
         drop(handle);
         self.running.save_healths();
         if !self.detached {
@@ -128,6 +132,7 @@ impl Controller {
             }
             Command::Verify { service, answer } => drop(answer.send(self.running.verify(service.as_ref()))),
             Command::Explain { flow, answer } => drop(answer.send(self.running.explain(&flow))),
+            Command::Doctor(question) => self.running.answer_doctor(question),
             Command::Capture { request, answer } => drop(answer.send(self.running.start_capture(&request))),
             Command::Reload { caller, answer } => {
                 let outcome = self.running.reload(caller.map(|caller| caller.uid), "reload");

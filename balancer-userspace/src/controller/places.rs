@@ -8,7 +8,7 @@ use balancer_common::layout::Former;
 use super::allocate::{identity, index};
 use super::running::{Running, id};
 use crate::dataplane::Counters;
-use crate::model::{Backend, BackendId, Service, ServiceName};
+use crate::model::{Backend, BackendId, Gate, Service, ServiceName};
 use crate::plan::keeps_flows;
 use crate::state::{Allocated, Leaving};
 
@@ -16,6 +16,11 @@ impl Running {
     /// The index of a backend, a new one where it has none or became another to the kernel.
     pub(super) fn place_backend(&mut self, service: &Service, backend: &Backend, given: &mut Given) -> Result<u16> {
         let id = id(service, backend);
+        if service.gate == Gate::Health && self.allocations.passed.get(&id) != Some(&backend.address) {
+            // A gate that is set later is for those who come later.
+            self.allocations.passed.insert(id.clone(), backend.address);
+            given.changed = true;
+        }
         let identity = identity(service, backend, &self.config.node);
         let before = self.allocations.backends.get(&id).cloned();
         if let Some(allocated) = before.as_ref().filter(|allocated| allocated.identity == identity) {
@@ -94,6 +99,7 @@ impl Running {
             }
             keep
         });
+        self.allocations.passed.retain(|id, _| names.contains(&id.service));
         self.allocations.leaving.retain(|left| {
             let keep = names.contains(&left.id.service);
             if !keep {

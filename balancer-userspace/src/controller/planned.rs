@@ -23,6 +23,7 @@ impl Running {
         let absent = self.absent_backends(service);
         for (id, old) in absent {
             self.allocations.backends.remove(&id);
+            self.allocations.passed.remove(&id);
             self.leave(service, &id, old, given);
         }
         let mut placed = Vec::with_capacity(service.backends.len());

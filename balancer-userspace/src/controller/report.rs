@@ -17,7 +17,7 @@ use crate::plan::share;
 
 impl Running {
     pub(super) fn status(&self, only: Option<&ServiceName>) -> Result<Status, Refusal> {
-        self.known(only)?;
+        self.is_there(only)?;
         let failed = |error: anyhow::Error| Refusal::Failed(format!("{error:#}"));
         Ok(Status {
             node: self.config.node.name.clone(),
@@ -35,7 +35,7 @@ impl Running {
     }
 
     /// Whoever asks for one service must name one.
-    pub(super) fn known(&self, only: Option<&ServiceName>) -> Result<(), Refusal> {
+    pub(super) fn is_there(&self, only: Option<&ServiceName>) -> Result<(), Refusal> {
         match only {
             Some(name) if self.service(name).is_none() => {
                 Err(Refusal::NotFound(format!("there is no service {name}; `balancer status` lists them")))
@@ -79,7 +79,7 @@ impl Running {
         Ok(Reason::ALL.iter().map(|reason| reason.label()).zip(self.plane.drops()?).collect())
     }
 
-    fn interface_statuses(&self) -> Vec<InterfaceStatus> {
+    pub(super) fn interface_statuses(&self) -> Vec<InterfaceStatus> {
         let status = |interface: &crate::model::Interface| {
             let state = self.interfaces.get(&interface.name);
             InterfaceStatus {

@@ -15,6 +15,7 @@ use super::apply::Warned;
 use super::capture::Capture;
 use super::drift::Drift;
 use super::fragments::Held;
+use super::gate::Waiting;
 use super::guarded::Guarded;
 use super::observer::{Moment, Observer};
 use super::paths::PathMtus;
@@ -68,6 +69,7 @@ pub(super) struct Running {
     pub(super) paths: PathMtus,
     pub(super) held: Held,
     pub(super) capture: Option<Capture>,
+    pub(super) waiting: Waiting,
     pub(super) plane: DataPlane,
     pub(super) programmed: BTreeMap<ServiceName, Programmed>,
     /// What the maps hold, as far as it was written from here.
@@ -122,6 +124,7 @@ impl Running {
             drained: self.overrides.get(&id).is_some_and(|set| set.drained),
             health: self.health(service, &id),
             reachability,
+            held_back: self.held_back(service, backend),
         });
         Effective { weight: self.ramped(&id, whole.weight), ..whole }
     }

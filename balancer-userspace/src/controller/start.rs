@@ -194,6 +194,7 @@ fn adopt(path: &Path, config: Config, state: StateDir, mut plane: DataPlane) -> 
         paths: super::paths::PathMtus::default(),
         held: super::fragments::Held::default(),
         capture: None,
+        waiting: super::gate::Waiting::new(),
         image,
         unsynced: Some(tables),
         observer: super::observer::Observer::default(),

@@ -2,10 +2,9 @@
 //! the very backend that was planned.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::{Result, ensure};
-use balancer_common::checksum;
 use balancer_common::hash;
 use balancer_common::headers::Be16;
 use balancer_common::layout::ServiceEntry;
@@ -13,7 +12,8 @@ use balancer_common::slot::{BackendIndex, NO_BACKEND};
 
 use super::running::Running;
 use crate::dataplane::{Image, NewTable};
-use crate::model::{Protocol, Service, ServiceName};
+use crate::model::{Service, ServiceName};
+use crate::opening::Opening;
 use crate::plan::{ServicePlan, words};
 
 /// How many packets a change may cost: of a config file, about a second; of a command, a hundredth of one.
@@ -160,36 +160,9 @@ impl Flow {
         hash::of_flow(&entry.keys, !v4, &words(self.address(v4)), ports & entry.port_mask)
     }
 
-    /// What begins the flow: a SYN, a datagram, an INIT.
+    /// What begins the flow.
     fn frame(&self, service: &Service) -> Vec<u8> {
-        let mut transport = [self.port.to_be_bytes(), service.port.to_be_bytes()].concat();
-        match service.protocol {
-            Protocol::Tcp => transport.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, 0x02, 0xff, 0xff, 0, 0, 0, 0]),
-            Protocol::Udp => transport.extend([0, 8, 0, 0]),
-            Protocol::Sctp => transport.extend([0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 4]),
-        }
-        let v4 = service.address.is_ipv4();
-        let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
-        let (length, protocol) = (transport.len() as u16, service.protocol.number());
-        match (self.address(v4), service.address) {
-            (IpAddr::V4(from), IpAddr::V4(to)) => {
-                let total = (length + 20).to_be_bytes();
-                let mut ip = vec![0x45, 0, total[0], total[1], 0, 0, 0x40, 0, 64, protocol, 0, 0];
-                ip.extend(from.octets().iter().chain(&to.octets()));
-                let sum: u64 = ip.chunks_exact(2).map(|pair| u64::from(u16::from_ne_bytes([pair[0], pair[1]]))).sum();
-                ip[10..12].copy_from_slice(&(!checksum::fold(sum)).to_ne_bytes());
-                frame.extend([0x08, 0x00]);
-                frame.extend(ip);
-            }
-            (IpAddr::V6(from), IpAddr::V6(to)) => {
-                let payload = length.to_be_bytes();
-                frame.extend([0x86, 0xdd, 0x60, 0, 0, 0, payload[0], payload[1], protocol, 64]);
-                frame.extend(from.octets().iter().chain(&to.octets()));
-            }
-            // The client is of the service's family.
-            _ => {}
-        }
-        frame.extend(transport);
-        frame
+        let source = SocketAddr::new(self.address(service.address.is_ipv4()), self.port);
+        Opening::new(service.protocol, source, SocketAddr::new(service.address, service.port)).frame()
     }
 }

@@ -142,6 +142,7 @@ pub struct Service {
     pub forward: ForwardMode,
     pub gue: Gue,
     pub affinity: Affinity,
+    pub gate: Gate,
     pub table_size: TableSize,
     pub connections: Connections,
     pub quic: Option<Quic>,
@@ -298,6 +299,15 @@ pub enum Affinity {
     Flow,
     /// The client's address.
     Client,
+}
+
+/// What a backend that is new must have behind it before it takes flows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gate {
+    /// Its health check.
+    Health,
+    /// That, and an examination that found nothing.
+    Doctor,
 }
 
 /// What an operator wrote for one backend; 0 takes no new flows.

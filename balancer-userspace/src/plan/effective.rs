@@ -13,6 +13,8 @@ pub struct Standing {
     pub drained: bool,
     pub health: Health,
     pub reachability: Reachability,
+    /// Why it has to wait although nothing else is against it.
+    pub held_back: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,9 +38,10 @@ pub fn effective(standing: &Standing) -> Effective {
         (Health::Down, _) => none(BackendState::Down, "health check failed".to_owned()),
         (_, Reachability::Pending) => none(BackendState::Unknown, standing.reachability.to_string()),
         (Health::Unknown, Reachability::Resolved(_)) => none(BackendState::Unknown, "not yet probed".to_owned()),
-        (Health::Up, Reachability::Resolved(_)) => {
-            Effective { weight: standing.weight, state: BackendState::Up, reason: None }
-        }
+        (Health::Up, Reachability::Resolved(_)) => match &standing.held_back {
+            Some(reason) => none(BackendState::Unknown, reason.clone()),
+            None => Effective { weight: standing.weight, state: BackendState::Up, reason: None },
+        },
         (_, unreachable) => none(BackendState::Down, unreachable.to_string()),
     }
 }
@@ -50,7 +53,7 @@ mod tests {
 
     fn standing(weight: u32, drained: bool, health: Health, resolved: bool) -> Standing {
         let reachability = if resolved { Reachability::Resolved(NextHop::example()) } else { Reachability::NoRoute };
-        Standing { weight: Weight::new(weight).unwrap(), drained, health, reachability }
+        Standing { weight: Weight::new(weight).unwrap(), drained, health, reachability, held_back: None }
     }
 
     #[test]
@@ -62,6 +65,11 @@ mod tests {
             (standing(5, false, Health::Down, true), BackendState::Down, 0),
             (standing(5, false, Health::Unknown, true), BackendState::Unknown, 0),
             (standing(5, false, Health::Up, false), BackendState::Down, 0),
+            (
+                Standing { held_back: Some("new".to_owned()), ..standing(5, false, Health::Up, true) },
+                BackendState::Unknown,
+                0,
+            ),
         ];
         for (standing, state, weight) in cases {
             let effective = effective(&standing);

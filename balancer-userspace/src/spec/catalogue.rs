@@ -1,6 +1,6 @@
 //! Every finding: its identifier, which is stable, how severe it is, and what it means.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use Severity::{Error, Note, Warning};
 
@@ -39,7 +39,7 @@ pub enum Kind {
     OneDomain,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// For whoever wants to know; never stops anything.

@@ -11,7 +11,7 @@ use super::forward::{self, Wanted};
 use super::guard::{self, ReadGuard};
 use super::reader::{Placed, Section};
 use super::{amount, connections, health, ports, prefix, quic};
-use crate::model::{Affinity, Amount, Fraction, Ports, Protocol, Service, ServiceName, TableSize};
+use crate::model::{Affinity, Amount, Fraction, Gate, Ports, Protocol, Service, ServiceName, TableSize};
 
 pub(super) const SERVICE_KEYS: &[&str] = &[
     "name",
@@ -21,6 +21,7 @@ pub(super) const SERVICE_KEYS: &[&str] = &[
     "forward",
     "gue",
     "affinity",
+    "gate",
     "table_size",
     "connections",
     "quic",
@@ -40,6 +41,7 @@ pub(super) const SERVICE_KEYS: &[&str] = &[
 ];
 
 const PROTOCOLS: &[(&str, Protocol)] = &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp), ("sctp", Protocol::Sctp)];
+const GATES: &[(&str, Gate)] = &[("health", Gate::Health), ("doctor", Gate::Doctor)];
 const AFFINITIES: &[(&str, Affinity)] = &[("flow", Affinity::Flow), ("client", Affinity::Client)];
 
 /// A service, and the places of what other services may collide with. `model` is absent where a key it needs was wrong.
@@ -74,6 +76,7 @@ fn service(section: &Section<'_>, directory: &Path) -> Read {
     let forward = forward::forward(section);
     let gue = forward::gue(section, forward.as_ref());
     let affinity = section.choice("affinity", AFFINITIES, &[]).map_or(Affinity::Flow, |affinity| affinity.value);
+    let gate = section.choice("gate", GATES, &[]).map_or(Gate::Health, |gate| gate.value);
     let table_size = section.number("table_size", 2..=u32::MAX);
     let size = match &table_size {
         Some(size) => prime(section, size),
@@ -109,6 +112,7 @@ fn service(section: &Section<'_>, directory: &Path) -> Read {
             forward: forward.as_ref()?.value,
             gue,
             affinity,
+            gate,
             table_size: size?,
             connections,
             quic,

@@ -1,7 +1,7 @@
 //! What does not fit the host that the config is for.
 
 use super::{Kind, Lint};
-use crate::model::Protocol;
+use crate::model::{Protocol, Service};
 use crate::plan::overhead;
 
 /// The longest packet that most clients send.
@@ -33,19 +33,27 @@ fn mtus(lint: &Lint<'_>) {
     for (service, read) in lint.services() {
         let overhead = service.backends.iter().map(|backend| u32::from(overhead(service, backend.address)));
         let Some(overhead) = overhead.max().filter(|overhead| *overhead > 0) else { continue };
-        let headers = HEADERS[usize::from(service.address.is_ipv6())];
-        let longest = match (service.mss_clamp, service.protocol) {
-            (Some(clamp), Protocol::Tcp) => u32::from(clamp) + headers,
-            _ => USUAL,
-        };
+        let longest = longest_packet(service);
         if longest + overhead > *mtu {
             let message = format!(
                 "packets of {longest} bytes for {} leave with {overhead} more, and {interface} takes {mtu}",
                 service.name
             );
-            let fits = mtu.saturating_sub(overhead + headers);
+            let fits = mtu.saturating_sub(overhead + headers(service));
             let help = format!("raise the MTU of {interface} to {}, or set `mss_clamp = {fits}`", longest + overhead);
             lint.about_service(Kind::Mtu, service, read.span.clone(), message, &help);
         }
     }
+}
+
+/// Bytes of the longest packet of the service that clients are to be expected to send.
+pub fn longest_packet(service: &Service) -> u32 {
+    match (service.mss_clamp, service.protocol) {
+        (Some(clamp), Protocol::Tcp) => u32::from(clamp) + headers(service),
+        _ => USUAL,
+    }
+}
+
+fn headers(service: &Service) -> u32 {
+    HEADERS[usize::from(service.address.is_ipv6())]
 }

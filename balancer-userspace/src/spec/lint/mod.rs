@@ -10,6 +10,7 @@ mod weights;
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+pub use self::host::longest_packet;
 use super::Loaded;
 use super::catalogue::Kind;
 use super::diagnostic::{Diagnostics, Problems, Span};

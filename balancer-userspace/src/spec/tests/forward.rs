@@ -1,7 +1,7 @@
 //! Forwarding modes, GUE, segment sizes.
 
 use super::*;
-use crate::model::Gue;
+use crate::model::{Gate, Gue};
 
 const BACKEND: &str = "address = \"10.0.0.1\"";
 
@@ -65,6 +65,15 @@ fn nat_needs_a_protocol_an_address_and_a_port_that_it_can_rewrite() {
     }
     assert!(findings(&nat().replace("port = 80", "port = \"80-80\"")).is_empty());
     assert!(findings(&nat().replace("192.0.2.1\"", "192.0.2.1/32\"")).is_empty());
+}
+
+#[test]
+fn a_gate_is_the_health_check_or_the_doctor() {
+    let gate = |word: &str| service(&format!("forward = \"ipip\"\ngate = {word:?}"), &[]);
+    assert_eq!(model(&service("forward = \"ipip\"", &[])).gate, Gate::Health);
+    assert_eq!(model(&gate("doctor")).gate, Gate::Doctor);
+    assert_eq!(model(&gate("health")).gate, Gate::Health);
+    says(&gate("nurse"), &["9:8 BAL005"]);
 }
 
 #[test]
