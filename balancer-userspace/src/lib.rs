@@ -18,5 +18,6 @@ pub mod metrics;
 pub mod model;
 pub mod neighbor;
 pub mod plan;
+pub mod profile;
 pub mod spec;
 pub mod state;

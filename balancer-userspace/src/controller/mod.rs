@@ -2,7 +2,7 @@
 //!
 //! `running` holds what is in force and brings the kernel to it, with `planned` and `places`; `apply` and `change` are what people
 //! ask for, `verify` and `guarded` what keeps that from doing harm, `interfaces` where the program sits, `report` and `explain`
-//! what is said about it all.
+//! what is said about it all, `profile` what is kept of the traffic.
 
 mod allocate;
 mod apply;
@@ -23,6 +23,7 @@ mod paths;
 mod places;
 mod planned;
 mod preview;
+mod profile;
 mod report;
 mod running;
 mod settle;
@@ -241,6 +242,7 @@ impl Controller {
         self.reconcile(dirty);
         self.running.end_capture_if_over();
         self.running.keep_shadow();
+        self.running.keep_profile();
         if self.running.watch_guarded() {
             self.follow_config();
         }

@@ -17,6 +17,7 @@ use super::guarded::Guarded;
 use super::observer::{Moment, Observer};
 use super::paths::PathMtus;
 use super::places::Given;
+use super::profile::Profile;
 use super::settle::Tracked;
 use super::verify::Trial;
 use crate::dataplane::{self, Changes, Counters, DataPlane, Image, NewTable, Opened, Shadow, TableCounts, TableState};
@@ -73,6 +74,7 @@ pub(super) struct Running {
     /// Tables that the kernel holds, while nothing else is known of them: at the start, and after a write that failed.
     pub(super) unsynced: Option<TableState>,
     pub(super) observer: Observer,
+    pub(super) profile: Profile,
     /// A change on probation.
     pub(super) guarded: Option<Guarded>,
     /// Loaded when it is first needed.
@@ -152,6 +154,7 @@ impl Running {
         }
         let removed = self.release_absent(&mut given);
         if given.any() {
+            self.note_owners();
             self.plane.reset_counters(&given.fresh)?;
             self.plane.reset_service_counters(&given.numbered)?;
             self.state.save_allocations(&self.allocations)?;

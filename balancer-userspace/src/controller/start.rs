@@ -166,6 +166,7 @@ fn adopt(path: &Path, config: Config, state: StateDir, mut plane: DataPlane) -> 
         };
         checked.insert(id.clone(), Checked { health, ..Checked::default() });
     }
+    let profile = super::profile::Profile::new(&config.node);
     let mut running = Running {
         path: path.to_owned(),
         pools: Pools::new(&config.limits, &allocations),
@@ -187,6 +188,7 @@ fn adopt(path: &Path, config: Config, state: StateDir, mut plane: DataPlane) -> 
         image,
         unsynced: Some(tables),
         observer: super::observer::Observer::default(),
+        profile,
         guarded: None,
         shadow: None,
         shadow_tried: false,

@@ -47,6 +47,21 @@ pub struct Node {
     pub history: u32,
     /// Without one, only what is asked for by `--guard`.
     pub guard: Option<GuardPolicy>,
+    pub profile: ProfilePolicy,
+}
+
+/// What is kept of the traffic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProfilePolicy {
+    /// Today is one of them; 0 keeps nothing.
+    pub days: u32,
+    /// What one record is of.
+    pub interval: Duration,
+}
+
+impl ProfilePolicy {
+    /// The same day a week ago is there.
+    pub const DEFAULT: Self = Self { days: 8, interval: Duration::from_secs(60) };
 }
 
 /// How much can go wrong with a change.

@@ -18,6 +18,7 @@ mod overlap;
 mod ports;
 mod prefix;
 mod prefix_list;
+mod profile;
 mod quic;
 mod reader;
 mod seen;
@@ -104,7 +105,7 @@ pub fn read(file: &str, text: String, directory: &Path) -> Result<Loaded, Diagno
     Err(problems.into_diagnostics())
 }
 
-const ROOT_KEYS: &[&str] = &["node", "limits", "interface", "service", "silence", "guard"];
+const ROOT_KEYS: &[&str] = &["node", "limits", "interface", "service", "silence", "guard", "profile"];
 
 /// Every key the reader knows, as `section.key`.
 pub fn known_keys() -> Vec<String> {
@@ -121,6 +122,7 @@ pub fn known_keys() -> Vec<String> {
         ("service.peak", amount::AMOUNT_KEYS),
         ("service.backend.capacity", amount::AMOUNT_KEYS),
         ("guard", node::GUARD_KEYS),
+        ("profile", profile::PROFILE_KEYS),
         ("silence", silence::SILENCE_KEYS),
     ];
     sections.iter().flat_map(|(section, keys)| keys.iter().map(move |key| format!("{section}.{key}"))).collect()

@@ -78,6 +78,7 @@ pub(super) fn node(root: &Section<'_>) -> Node {
         seed: section.and_then(|node| node.seed("seed")).unwrap_or(0),
         watch_config: section.and_then(|node| node.boolean("watch_config")).unwrap_or(false),
         guard: guard(root),
+        profile: super::profile::profile(root),
         history: section.and_then(|node| node.number("history", 1..=MOST_GENERATIONS)).map_or(GENERATIONS, |n| n.value),
         encap_source_v4: section
             .and_then(|node| node.parsed("encap_source_v4", "write an IPv4 prefix, such as \"198.18.0.0/16\""))
