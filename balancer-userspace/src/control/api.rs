@@ -1,6 +1,7 @@
 //! What travels over the control socket: JSON over HTTP. Fields are added freely and never changed silently.
 
 mod plan;
+mod rehearse;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -8,6 +9,9 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 pub use self::plan::{ChangeKind, Plan, PlannedBackend, PlannedService, PlannedWarning, Risk, WorstLoad};
+pub use self::rehearse::{
+    AbsentService, AfterLoss, LoadAfterLoss, Rehearse, Rehearsed, RehearsedBackend, RehearsedPeak, RehearsedService,
+};
 use crate::history::Record;
 use crate::model::{Affinity, BackendId, BackendName, ForwardMode, Protocol, ServiceName, XdpMode};
 

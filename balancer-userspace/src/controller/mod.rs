@@ -2,7 +2,7 @@
 //!
 //! `running` holds what is in force and brings the kernel to it, with `planned` and `places`; `apply` and `change` are what people
 //! ask for, `verify` and `guarded` what keeps that from doing harm, `interfaces` where the program sits, `report` and `explain`
-//! what is said about it all, `profile` what is kept of the traffic.
+//! what is said about it all, `profile` what is kept of the traffic and `rehearse` what it would do to another config.
 
 mod allocate;
 mod apply;
@@ -24,6 +24,7 @@ mod places;
 mod planned;
 mod preview;
 mod profile;
+mod rehearse;
 mod report;
 mod running;
 mod settle;
@@ -133,6 +134,7 @@ impl Controller {
                 drop(answer.send(outcome));
             }
             Command::Plan { request, answer } => drop(answer.send(self.running.preview(&request))),
+            Command::Rehearse { request, answer } => self.running.begin_rehearsal(request, answer),
             Command::Confirm { caller, answer } => {
                 let outcome = self.running.confirm(caller.uid);
                 self.follow_config();

@@ -1,8 +1,10 @@
 //! The profile of the traffic is kept while the controller runs.
 
+use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
+use tokio::sync::Semaphore;
 
 use super::running::Running;
 use crate::model::{Node, ServiceName};
@@ -14,11 +16,18 @@ pub(super) struct Profile {
     pub(super) store: Store,
     /// The first day that is kept, as it was when older ones were last removed.
     first: Option<Day>,
+    /// One rehearsal at a time: each has all processors.
+    pub(super) rehearsals: Arc<Semaphore>,
 }
 
 impl Profile {
     pub(super) fn new(node: &Node) -> Self {
-        Self { recorder: Recorder::default(), store: Store::new(&node.state_dir), first: None }
+        Self {
+            recorder: Recorder::default(),
+            store: Store::new(&node.state_dir),
+            first: None,
+            rehearsals: Arc::new(Semaphore::new(1)),
+        }
     }
 }
 
