@@ -23,5 +23,6 @@ pub mod model;
 pub mod neighbor;
 mod opening;
 pub mod plan;
+pub mod profile;
 pub mod spec;
 pub mod state;

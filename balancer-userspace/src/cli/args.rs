@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::loadtest::schedule::MOST_RATE;
 use crate::model::{BackendId, BackendName, NameError, Protocol, ServiceName};
+use crate::profile::Period;
 
 /// Layer-4 load balancer in XDP: the traffic share you configured is the share you get.
 ///
@@ -192,6 +193,24 @@ pub enum Command {
         /// Config file (TOML)
         #[arg(value_name = "FILE")]
         file: PathBuf,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Play recorded traffic back on a config file: the peak of each backend, now and after each loss
+    ///
+    /// The traffic is what the controller recorded (`[profile]`). Weights are those of the file: what commands set is not
+    /// considered, and every backend is up that is not lost. The exit code is 1 where a backend would get more than its
+    /// declared capacity.
+    Rehearse {
+        /// Config file (TOML)
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// yesterday, today, all, a day such as 2026-11-21 (UTC), or how far back from now, such as 24h
+        #[arg(long, value_name = "PROFILE", default_value = "24h")]
+        profile: Period,
+        /// Only this service, and losses that concern it
+        #[arg(long, value_name = "SERVICE")]
+        service: Option<ServiceName>,
         #[command(flatten)]
         output: Output,
     },

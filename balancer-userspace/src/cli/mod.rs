@@ -6,6 +6,7 @@ mod check;
 mod doctor;
 mod generations;
 mod loadtest;
+mod rehearse;
 mod render;
 mod runbook;
 mod verify;
@@ -103,6 +104,12 @@ async fn command(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Plan { file, output } => {
             let request = api::Apply { text: text(&file)?, file: file.display().to_string(), ..api::Apply::default() };
             show(output, &client.plan(&request).await?, generations::plan)?;
+        }
+        Command::Rehearse { file, profile, service, output } => {
+            let (text, file) = (text(&file)?, file.display().to_string());
+            let rehearsed = client.rehearse(&api::Rehearse { text, file, profile, service }).await?;
+            show(output, &rehearsed, rehearse::rehearsed)?;
+            return Ok(if rehearsed.exceeded { ExitCode::from(NO) } else { ExitCode::SUCCESS });
         }
         Command::Apply { file, plan, why: Why { accept, reason }, guard, dry_run, output } => {
             let (text, file) = (text(&file)?, file.display().to_string());

@@ -2,6 +2,7 @@
 
 mod doctor;
 mod plan;
+mod rehearse;
 mod verify;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,9 @@ use serde::{Deserialize, Serialize};
 
 pub use self::doctor::{Examine, Examined, Finding, Probed, Through};
 pub use self::plan::{ChangeKind, Plan, PlannedBackend, PlannedService, PlannedWarning, Risk, WorstLoad};
+pub use self::rehearse::{
+    AbsentService, AfterLoss, LoadAfterLoss, Rehearse, Rehearsed, RehearsedBackend, RehearsedPeak, RehearsedService,
+};
 pub use self::verify::{Gap, Layer, Skew, Verification, VerifiedBackend, VerifiedService};
 use crate::alarm::Alarm;
 use crate::history::Record;

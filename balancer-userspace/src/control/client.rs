@@ -16,12 +16,14 @@ use tokio::time::timeout;
 
 use super::api::{
     Apply, CaptureRequest, Changed, Detached, Drain, Examine, Examined, Explanation, Flow, Generation, History, Plan,
-    Refused, Reloaded, Rollback, SetWeight, Status, Verification, Verified,
+    Refused, Rehearse, Rehearsed, Reloaded, Rollback, SetWeight, Status, Verification, Verified,
 };
 use crate::model::ServiceName;
 
 /// A change of a large config takes seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Weeks of traffic on thousands of backends, without each of them, take minutes.
+const PATIENCE_TO_REHEARSE: Duration = Duration::from_secs(1800);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -95,6 +97,10 @@ impl Client {
         self.ask(Method::POST, "/v1/plan", request).await
     }
 
+    pub async fn rehearse(&self, request: &Rehearse) -> Result<Rehearsed, AskError> {
+        self.ask_within(PATIENCE_TO_REHEARSE, Method::POST, "/v1/rehearse", request).await
+    }
+
     pub async fn rollback(&self, request: &Rollback) -> Result<Reloaded, AskError> {
         self.ask(Method::POST, "/v1/rollback", request).await
     }
@@ -137,10 +143,20 @@ impl Client {
     }
 
     async fn ask<T: DeserializeOwned>(&self, method: Method, path: &str, body: &impl Serialize) -> Result<T, AskError> {
+        self.ask_within(PATIENCE, method, path, body).await
+    }
+
+    async fn ask_within<T: DeserializeOwned>(
+        &self,
+        patience: Duration,
+        method: Method,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, AskError> {
         let unreachable = |cause: String| AskError::Unreachable { socket: self.socket.clone(), cause };
-        match timeout(PATIENCE, self.exchange(method, path, body)).await {
+        match timeout(patience, self.exchange(method, path, body)).await {
             Ok(answer) => answer,
-            Err(_) => Err(unreachable(format!("no answer within {} s", PATIENCE.as_secs()))),
+            Err(_) => Err(unreachable(format!("no answer within {} s", patience.as_secs()))),
         }
     }
 

@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 
-use super::api::{Apply, CaptureRequest, Drain, Examine, Flow, Refused, Rollback, SetWeight};
+use super::api::{Apply, CaptureRequest, Drain, Examine, Flow, Refused, Rehearse, Rollback, SetWeight};
 use crate::controller::handle::{Asked, Caller, Handle, Refusal};
 use crate::model::{ServiceName, Weight};
 
@@ -87,6 +87,7 @@ fn router(handle: Handle) -> Router {
         .route("/v1/reload", only("POST", post(reload)))
         .route("/v1/apply", only("POST", post(apply)).layer(DefaultBodyLimit::max(LARGEST_CONFIG)))
         .route("/v1/plan", only("POST", post(plan)).layer(DefaultBodyLimit::max(LARGEST_CONFIG)))
+        .route("/v1/rehearse", only("POST", post(rehearse)).layer(DefaultBodyLimit::max(LARGEST_CONFIG)))
         .route("/v1/confirm", only("POST", post(confirm)))
         .route("/v1/rollback", only("POST", post(rollback)))
         .route("/v1/history", only("GET", get(history)))
@@ -94,7 +95,8 @@ fn router(handle: Handle) -> Router {
         .route("/v1/generation", only("GET", get(generation)))
         .route("/v1/detach", only("POST", post(detach)))
         .fallback(|| async {
-            let paths = "status, verify, weight, drain, undrain, explain, capture, doctor, reload, apply, plan, confirm, rollback, \
+            let paths = "status, verify, weight, drain, undrain, explain, capture, doctor, reload, apply, plan, rehearse, confirm, \
+                         rollback, \
                          history, history/verify, generation, detach";
             No(StatusCode::NOT_FOUND, format!("there is no such path; below /v1/ there are: {paths}"))
         })
@@ -258,6 +260,11 @@ async fn apply(State(handle): State<Handle>, peer: Asker, bytes: Body) -> Answer
 
 async fn plan(State(handle): State<Handle>, bytes: Body) -> Answered {
     answer(handle.plan(body(bytes)?).await)
+}
+
+async fn rehearse(State(handle): State<Handle>, bytes: Body) -> Answered {
+    let request: Rehearse = body(bytes)?;
+    answer(handle.rehearse(request).await)
 }
 
 async fn confirm(State(handle): State<Handle>, peer: Asker) -> Answered {

@@ -78,6 +78,10 @@ pub enum Command {
         request: api::Apply,
         answer: Answer<api::Plan>,
     },
+    Rehearse {
+        request: api::Rehearse,
+        answer: Answer<api::Rehearsed>,
+    },
     Rollback {
         request: api::Rollback,
         caller: Caller,
@@ -156,6 +160,10 @@ impl Handle {
 
     pub async fn plan(&self, request: api::Apply) -> Result<api::Plan, Refusal> {
         self.ask(|answer| Command::Plan { request, answer }).await
+    }
+
+    pub async fn rehearse(&self, request: api::Rehearse) -> Result<api::Rehearsed, Refusal> {
+        self.ask(|answer| Command::Rehearse { request, answer }).await
     }
 
     pub async fn rollback(&self, request: api::Rollback, caller: Caller) -> Result<api::Reloaded, Refusal> {

@@ -2,7 +2,7 @@
 //!
 //! `running` holds what is in force and brings the kernel to it, with `planned` and `places`; `apply` and `change` are what people
 //! ask for, `verify` and `guarded` what keeps that from doing harm, `interfaces` where the program sits, `report` and `explain`
-//! what is said about it all.
+//! what is said about it all, `profile` what is kept of the traffic and `rehearse` what it would do to another config.
 
 mod alarms;
 mod allocate;
@@ -28,6 +28,8 @@ mod paths;
 mod places;
 mod planned;
 mod preview;
+mod profile;
+mod rehearse;
 mod report;
 mod running;
 mod settle;
@@ -145,6 +147,7 @@ impl Controller {
                 drop(answer.send(outcome));
             }
             Command::Plan { request, answer } => drop(answer.send(self.running.preview(&request))),
+            Command::Rehearse { request, answer } => self.running.begin_rehearsal(request, answer),
             Command::Confirm { caller, answer } => {
                 let outcome = self.running.confirm(caller.uid);
                 self.follow_config();
@@ -272,6 +275,7 @@ impl Controller {
         self.reconcile(dirty);
         self.running.end_capture_if_over();
         self.running.keep_shadow();
+        self.running.keep_profile();
         if self.running.watch_guarded() {
             self.follow_config();
         }

@@ -20,6 +20,7 @@ use super::guarded::Guarded;
 use super::observer::{Moment, Observer};
 use super::paths::PathMtus;
 use super::places::Given;
+use super::profile::Profile;
 use super::settle::Tracked;
 use super::verify::Trial;
 use crate::dataplane::{self, Changes, Counters, DataPlane, Image, NewTable, Opened, Shadow, TableCounts, TableState};
@@ -79,6 +80,7 @@ pub(super) struct Running {
     pub(super) observer: Observer,
     pub(super) drift: Drift,
     pub(super) watchtower: Watchtower,
+    pub(super) profile: Profile,
     /// A change on probation.
     pub(super) guarded: Option<Guarded>,
     /// Loaded when it is first needed.
@@ -159,6 +161,7 @@ impl Running {
         }
         let removed = self.release_absent(&mut given);
         if given.any() {
+            self.note_owners();
             self.plane.reset_counters(&given.fresh)?;
             self.plane.reset_service_counters(&given.numbered)?;
             self.state.save_allocations(&self.allocations)?;

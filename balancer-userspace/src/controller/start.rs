@@ -176,6 +176,7 @@ fn adopt(path: &Path, config: Config, state: StateDir, mut plane: DataPlane) -> 
         };
         checked.insert(id.clone(), Checked { health, ..Checked::default() });
     }
+    let profile = super::profile::Profile::new(&config.node);
     let mut running = Running {
         path: path.to_owned(),
         pools: Pools::new(&config.limits, &allocations),
@@ -200,6 +201,7 @@ fn adopt(path: &Path, config: Config, state: StateDir, mut plane: DataPlane) -> 
         observer: super::observer::Observer::default(),
         drift: super::drift::Drift::default(),
         watchtower: super::alarms::Watchtower::default(),
+        profile,
         guarded: None,
         shadow: None,
         shadow_tried: false,

@@ -51,6 +51,21 @@ pub struct Node {
     pub guard: Option<GuardPolicy>,
     pub verify: Verify,
     pub alarming: Alarming,
+    pub profile: ProfilePolicy,
+}
+
+/// What is kept of the traffic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProfilePolicy {
+    /// Today is one of them; 0 keeps nothing.
+    pub days: u32,
+    /// What one record is of.
+    pub interval: Duration,
+}
+
+impl ProfilePolicy {
+    /// The same day a week ago is there.
+    pub const DEFAULT: Self = Self { days: 8, interval: Duration::from_secs(60) };
 }
 
 /// How much can go wrong with a change.

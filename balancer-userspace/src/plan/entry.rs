@@ -106,7 +106,7 @@ pub(super) fn service_entry(service: &Service, numbering: &Numbering, seed: u64)
         keys: hash_keys(&key(service.address, service.port, service.protocol), seed),
         table: numbering.table,
         table_size: service.table_size.get(),
-        port_mask: if service.affinity == Affinity::Flow { u32::MAX } else { 0 },
+        port_mask: port_mask(service),
         number: numbering.number,
         flags: service_flags(service) | if numbering.former { flags::FORMER } else { 0 },
         mss_clamp: service.mss_clamp.unwrap_or(0),
@@ -147,6 +147,21 @@ fn hash_keys(key: &ServiceKey, seed: u64) -> HashKeys {
         hasher.finish()
     };
     HashKeys { first: half(1), second: half(2) }
+}
+
+/// What of a flow's ports goes into its hash.
+fn port_mask(service: &Service) -> u32 {
+    if service.affinity == Affinity::Flow { u32::MAX } else { 0 }
+}
+
+/// A number for the way flows are mapped to slots: where two services, or one at two times, have the same, each flow has
+/// the same slot in both. What differs may have the same number by chance, once in 2^32.
+pub fn mapping(service: &Service, seed: u64) -> u32 {
+    let keys = hash_keys(&key(service.address, service.port, service.protocol), seed);
+    let mut hasher = SipHasher24::new_with_keys(keys.first, keys.second);
+    hasher.write_u32(service.table_size.get());
+    hasher.write_u32(port_mask(service));
+    hasher.finish() as u32
 }
 
 /// How packets of a service go to a backend at `address`, and by which variant of GUE.

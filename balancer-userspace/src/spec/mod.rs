@@ -18,6 +18,7 @@ mod overlap;
 mod ports;
 mod prefix;
 mod prefix_list;
+mod profile;
 mod quic;
 mod reader;
 mod seen;
@@ -106,7 +107,7 @@ pub fn read(file: &str, text: String, directory: &Path) -> Result<Loaded, Diagno
 }
 
 const ROOT_KEYS: &[&str] =
-    &["node", "limits", "interface", "service", "silence", "guard", "verify", "alarm", "webhook"];
+    &["node", "limits", "interface", "service", "silence", "guard", "verify", "alarm", "webhook", "profile"];
 
 /// Every key the reader knows, as `section.key`.
 pub fn known_keys() -> Vec<String> {
@@ -126,6 +127,7 @@ pub fn known_keys() -> Vec<String> {
         ("verify", verify::VERIFY_KEYS),
         ("alarm", verify::ALARM_KEYS),
         ("webhook", verify::WEBHOOK_KEYS),
+        ("profile", profile::PROFILE_KEYS),
         ("silence", silence::SILENCE_KEYS),
     ];
     sections.iter().flat_map(|(section, keys)| keys.iter().map(move |key| format!("{section}.{key}"))).collect()

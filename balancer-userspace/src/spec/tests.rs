@@ -11,6 +11,7 @@ mod connections;
 mod forward;
 mod guard;
 mod ports;
+mod profile;
 mod quic;
 
 /// The config of the design, whole.
