@@ -15,6 +15,7 @@ pub mod health;
 pub mod history;
 pub mod host;
 pub mod http;
+pub mod journal;
 pub mod load;
 pub mod loadtest;
 pub mod maglev;

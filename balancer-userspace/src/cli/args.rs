@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::control::api::Fault;
 use crate::loadtest::schedule::MOST_RATE;
 use crate::model::{BackendId, BackendName, NameError, Protocol, ServiceName};
 use crate::profile::Period;
@@ -77,6 +78,17 @@ pub enum Command {
         #[command(flatten)]
         output: Output,
     },
+    /// Prove that alarms reach people: a fault where it harms nobody, followed through alarm, metric and webhook
+    ///
+    /// The fault is on a service that no client has, in a second instance of the program that is on no interface. The exit
+    /// code is 1 where a step does not come in time.
+    Drill {
+        /// What is wrong
+        #[arg(value_enum, value_name = "FAULT")]
+        fault: Fault,
+        #[command(flatten)]
+        output: Output,
+    },
     /// Print the runbook's entry on an alarm, a finding or a reason for dropped packets
     Runbook {
         /// Such as BalancerTrafficSkewed, BAL012 or no_backend; default: the names of all entries
@@ -126,6 +138,9 @@ pub enum Command {
         output: Output,
     },
     /// Show where a flow goes, and why
+    ///
+    /// By the model of the packet path over the kernel's maps, and by running a packet through the loaded program, which goes
+    /// nowhere; both must agree, else the exit code is 1 and an alarm is raised.
     Explain {
         /// tcp, udp or sctp
         #[arg(value_name = "PROTO", value_parser = protocol)]
@@ -136,6 +151,12 @@ pub enum Command {
         /// Service, such as 203.0.113.10:443
         #[arg(value_name = "DST:PORT")]
         destination: SocketAddr,
+        /// Also where it would go under this config, with all its backends up
+        #[arg(long, value_name = "FILE", conflicts_with = "at")]
+        with: Option<PathBuf>,
+        /// Also where new flows like it went then, such as 2026-11-21T03:00:00Z
+        #[arg(long, value_name = "TIME")]
+        at: Option<String>,
         #[command(flatten)]
         output: Output,
     },

@@ -4,6 +4,7 @@ mod args;
 mod capture;
 mod check;
 mod doctor;
+mod drill;
 mod generations;
 mod loadtest;
 mod rehearse;
@@ -80,6 +81,7 @@ async fn command(cli: Cli) -> anyhow::Result<ExitCode> {
                 return Ok(ExitCode::from(NO));
             }
         }
+        Command::Drill { fault, output } => return drill::run(&client, fault, output).await,
         Command::Runbook { name } => print(&runbook::entry(name.as_deref())?)?,
         Command::Weight { backend: id, weight, why: Why { accept, reason }, output, .. } => {
             show(output, &client.weight(&api::SetWeight { id, weight, accept, reason }).await?, render::changed)?;
@@ -90,9 +92,16 @@ async fn command(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Undrain { backend: id, why: Why { accept, reason }, output } => {
             show(output, &client.undrain(&api::Drain { id, accept, reason }).await?, render::changed)?;
         }
-        Command::Explain { protocol, source, destination, output } => {
-            let flow = api::Flow { protocol, source, destination };
-            show(output, &client.explain(&flow).await?, render::explanation)?;
+        Command::Explain { protocol, source, destination, with, at, output } => {
+            let named = |file: &Path| -> anyhow::Result<_> {
+                Ok(api::ConfigText { text: text(file)?, file: file.display().to_string() })
+            };
+            let with = with.as_deref().map(named).transpose()?;
+            let explanation = client.explain(&api::Explain { protocol, source, destination, with, at }).await?;
+            show(output, &explanation, render::explanation)?;
+            if explanation.program.as_ref().is_some_and(|program| !program.agrees) {
+                return Ok(ExitCode::from(NO));
+            }
         }
         Command::Capture { service, flow, out, count, seconds, rate, one_in } => {
             let flow = flow.map(|words| capture::flow(&words)).transpose()?;

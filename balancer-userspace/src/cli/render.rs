@@ -5,7 +5,7 @@ use std::fmt::Write;
 use comfy_table::{CellAlignment, Table, presets};
 
 use crate::control::api::{
-    BackendState, BackendStatus, Changed, Detached, Explanation, Guard, InterfaceStatus, Override, Reloaded,
+    BackendState, BackendStatus, Changed, Detached, Elsewhere, Explanation, Guard, InterfaceStatus, Override, Reloaded,
     ServiceStatus, Status,
 };
 
@@ -213,6 +213,14 @@ pub(super) fn explanation(explanation: &Explanation) -> String {
     out += "\n";
     for step in &explanation.steps {
         let _ = writeln!(out, "  {step}");
+    }
+    if let Some(Elsewhere { when, service, slot, backend, same }) = &explanation.elsewhere {
+        let place = match (service, slot, backend) {
+            (Some(service), Some(slot), Some(backend)) => format!("slot {slot}, {service}/{backend}"),
+            (Some(service), ..) => format!("{service}, where no backend takes flows"),
+            (None, ..) => "no service".to_owned(),
+        };
+        let _ = writeln!(out, "{when}: {place}{}", if *same { ", as now" } else { "" });
     }
     out
 }

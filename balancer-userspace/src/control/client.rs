@@ -15,8 +15,9 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::api::{
-    Apply, CaptureRequest, Changed, Detached, Drain, Examine, Examined, Explanation, Flow, Generation, History, Plan,
-    Refused, Rehearse, Rehearsed, Reloaded, Rollback, SetWeight, Status, Verification, Verified,
+    Apply, CaptureRequest, Changed, Detached, Drain, Drill, Examine, Examined, Explain, Explanation, Generation,
+    History, Plan, Refused, Rehearse, Rehearsed, Reloaded, Rollback, SetWeight, StartDrill, Status, Verification,
+    Verified,
 };
 use crate::model::ServiceName;
 
@@ -77,8 +78,16 @@ impl Client {
         self.ask(Method::POST, "/v1/undrain", request).await
     }
 
-    pub async fn explain(&self, flow: &Flow) -> Result<Explanation, AskError> {
-        self.ask(Method::POST, "/v1/explain", flow).await
+    pub async fn start_drill(&self, request: &StartDrill) -> Result<Drill, AskError> {
+        self.ask(Method::POST, "/v1/drill", request).await
+    }
+
+    pub async fn drill(&self) -> Result<Drill, AskError> {
+        self.ask(Method::GET, "/v1/drill", &()).await
+    }
+
+    pub async fn explain(&self, asked: &Explain) -> Result<Explanation, AskError> {
+        self.ask(Method::POST, "/v1/explain", asked).await
     }
 
     pub async fn doctor(&self, request: &Examine) -> Result<Examined, AskError> {

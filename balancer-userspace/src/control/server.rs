@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 
-use super::api::{Apply, CaptureRequest, Drain, Examine, Flow, Refused, Rehearse, Rollback, SetWeight};
+use super::api::{Apply, CaptureRequest, Drain, Examine, Explain, Refused, Rehearse, Rollback, SetWeight, StartDrill};
 use crate::controller::handle::{Asked, Caller, Handle, Refusal};
 use crate::model::{ServiceName, Weight};
 
@@ -81,7 +81,8 @@ fn router(handle: Handle) -> Router {
         .route("/v1/drain", only("POST", post(drain)))
         .route("/v1/undrain", only("POST", post(undrain)))
         .route("/v1/verify", only("GET", get(verify)))
-        .route("/v1/explain", only("POST", post(explain)))
+        .route("/v1/drill", only("GET or POST", get(drill).post(start_drill)))
+        .route("/v1/explain", only("POST", post(explain)).layer(DefaultBodyLimit::max(LARGEST_CONFIG)))
         .route("/v1/capture", only("POST", post(capture)))
         .route("/v1/doctor", only("POST", post(doctor)))
         .route("/v1/reload", only("POST", post(reload)))
@@ -95,7 +96,7 @@ fn router(handle: Handle) -> Router {
         .route("/v1/generation", only("GET", get(generation)))
         .route("/v1/detach", only("POST", post(detach)))
         .fallback(|| async {
-            let paths = "status, verify, weight, drain, undrain, explain, capture, doctor, reload, apply, plan, rehearse, confirm, \
+            let paths = "status, verify, drill, weight, drain, undrain, explain, capture, doctor, reload, apply, plan, rehearse, confirm, \
                          rollback, \
                          history, history/verify, generation, detach";
             No(StatusCode::NOT_FOUND, format!("there is no such path; below /v1/ there are: {paths}"))
@@ -222,9 +223,19 @@ async fn undrain(State(handle): State<Handle>, peer: Asker, bytes: Body) -> Answ
     answer(logged(caller, &format!("undrain {id}"), handle.drain(id, false, asked).await))
 }
 
+async fn start_drill(State(handle): State<Handle>, peer: Asker, bytes: Body) -> Answered {
+    let caller = caller(peer)?;
+    let StartDrill { fault } = body(bytes)?;
+    answer(logged(caller, &format!("drill {fault}"), handle.start_drill(fault).await))
+}
+
+async fn drill(State(handle): State<Handle>) -> Answered {
+    answer(handle.drill().await)
+}
+
 async fn explain(State(handle): State<Handle>, bytes: Body) -> Answered {
-    let flow: Flow = body(bytes)?;
-    answer(handle.explain(flow).await)
+    let asked: Explain = body(bytes)?;
+    answer(handle.explain(asked).await)
 }
 
 /// The capture ends when whoever asked closes the connection.

@@ -15,6 +15,8 @@ use crate::model::ServiceName;
 
 /// How far back rates reach.
 const WINDOW: Duration = Duration::from_secs(30);
+/// How far back the rate of new flows reaches that is held against what a server can take.
+const LOAD_WINDOW: Duration = Duration::from_secs(10);
 /// After a change backends are looked for and probed first.
 const SETTLING: Duration = Duration::from_secs(5);
 /// How full a map may be.
@@ -173,6 +175,10 @@ impl Running {
                 raise(&catalogue::FLOW_TABLE, Subject::service(service), summary);
             }
         }
+        // Servers fall over sooner than the rest shows.
+        let recent = self.watchtower.moments.iter().find(|moment| now.at.duration_since(moment.at) <= LOAD_WINDOW);
+        let then = recent.unwrap_or(then);
+        let seconds = now.at.duration_since(then.at).as_secs_f64().max(1.0);
         for (service, backend, most) in self.declared() {
             let (Some(after), Some(before)) = (now.servers.get(&backend.address), then.servers.get(&backend.address))
             else {

@@ -40,6 +40,11 @@ impl Asked {
         Ok(())
     }
 
+    /// What was asked, and by whom.
+    pub(super) fn said(&self) -> String {
+        self.uid.map_or_else(|| self.command.clone(), |uid| format!("{} by uid {uid}", self.command))
+    }
+
     pub(super) fn accepts(&self, id: &str) -> bool {
         self.accept.iter().any(|accepted| accepted.eq_ignore_ascii_case(id))
     }
@@ -223,6 +228,7 @@ impl Running {
         let overrides_ended = self.end_overrides();
         self.forget_strangers();
         self.trial = Some(Trial::FILE);
+        self.because = vec![proposal.asked.said()];
         let brought = self
             .state
             .save_overrides(&self.overrides)

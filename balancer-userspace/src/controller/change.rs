@@ -83,6 +83,7 @@ impl Running {
             self.overrides = wanted;
         }
         self.trial = Some(Trial::COMMAND);
+        self.because = vec![asked.said()];
         let outcome = self
             .state
             .save_overrides(&self.overrides)

@@ -225,6 +225,8 @@ impl Running {
             log::info!("{}: step {} of {}", guarded.asked.command, guarded.step, guarded.steps);
         }
         self.trial = Some(Trial::COMMAND);
+        self.because =
+            self.guarded.iter().map(|guarded| format!("{}, step {}", guarded.asked.said(), guarded.step)).collect();
         self.reconcile(self.all_services()).map(drop)
     }
 

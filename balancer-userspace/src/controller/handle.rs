@@ -56,8 +56,15 @@ pub enum Command {
         service: Option<ServiceName>,
         answer: Answer<api::Verification>,
     },
+    StartDrill {
+        fault: api::Fault,
+        answer: Answer<api::Drill>,
+    },
+    Drill {
+        answer: Answer<api::Drill>,
+    },
     Explain {
-        flow: api::Flow,
+        asked: api::Explain,
         answer: Answer<api::Explanation>,
     },
     Doctor(Question),
@@ -140,8 +147,16 @@ impl Handle {
         self.ask(|answer| Command::Verify { service, answer }).await
     }
 
-    pub async fn explain(&self, flow: api::Flow) -> Result<api::Explanation, Refusal> {
-        self.ask(|answer| Command::Explain { flow, answer }).await
+    pub async fn start_drill(&self, fault: api::Fault) -> Result<api::Drill, Refusal> {
+        self.ask(|answer| Command::StartDrill { fault, answer }).await
+    }
+
+    pub async fn drill(&self) -> Result<api::Drill, Refusal> {
+        self.ask(|answer| Command::Drill { answer }).await
+    }
+
+    pub async fn explain(&self, asked: api::Explain) -> Result<api::Explanation, Refusal> {
+        self.ask(|answer| Command::Explain { asked, answer }).await
     }
 
     /// Parts of a pcapng file, as they come.

@@ -61,6 +61,8 @@ impl Running {
         }
         let checked = self.checked.entry(id.clone()).or_default();
         if checked.health != health {
+            let word = if health == Health::Up { "up" } else { "down" };
+            self.because.push(format!("{id} is {word}"));
             dirty.insert(id.service);
         }
         checked.health = health;

@@ -12,6 +12,7 @@ mod capture;
 mod change;
 mod doctor;
 mod drift;
+mod drill;
 mod explain;
 mod fragments;
 mod gaps;
@@ -133,7 +134,9 @@ impl Controller {
                 drop(answer.send(self.running.set_drain(&id, drain, asked)));
             }
             Command::Verify { service, answer } => drop(answer.send(self.running.verify(service.as_ref()))),
-            Command::Explain { flow, answer } => drop(answer.send(self.running.explain(&flow))),
+            Command::StartDrill { fault, answer } => drop(answer.send(self.running.start_drill(fault))),
+            Command::Drill { answer } => drop(answer.send(self.running.drill())),
+            Command::Explain { asked, answer } => drop(answer.send(self.running.explain(&asked))),
             Command::Doctor(question) => self.running.answer_doctor(question),
             Command::Capture { request, answer } => drop(answer.send(self.running.start_capture(&request))),
             Command::Reload { caller, answer } => {
@@ -285,6 +288,7 @@ impl Controller {
         self.running.watch_drift();
         let changed = self.running.watch_alarms();
         self.webhooks.tell(&changed);
+        self.running.keep_drill();
         let now = Instant::now();
         if self.running.observer.is_due(now) {
             match self.running.counters() {

@@ -14,6 +14,8 @@ use super::allocate::{Pools, index};
 use super::apply::Warned;
 use super::capture::Capture;
 use super::drift::Drift;
+use super::drill::Drilling;
+use super::explain::table_of;
 use super::fragments::Held;
 use super::gate::Waiting;
 use super::guarded::Guarded;
@@ -26,6 +28,7 @@ use super::verify::Trial;
 use crate::dataplane::{self, Changes, Counters, DataPlane, Image, NewTable, Opened, Shadow, TableCounts, TableState};
 use crate::health::Health;
 use crate::history::History;
+use crate::journal::Journal;
 use crate::model::{Backend, BackendId, CheckKind, Config, ForwardMode, Service, ServiceName, Weight};
 use crate::neighbor::{Reachability, Wanted};
 use crate::plan::{Effective, ServicePlan, Standing, effective, step};
@@ -79,6 +82,10 @@ pub(super) struct Running {
     pub(super) unsynced: Option<TableState>,
     pub(super) observer: Observer,
     pub(super) drift: Drift,
+    pub(super) journal: Journal,
+    pub(super) drilling: Option<Drilling>,
+    /// Why tables may change with the next step.
+    pub(super) because: Vec<String>,
     pub(super) watchtower: Watchtower,
     pub(super) profile: Profile,
     /// A change on probation.
@@ -310,6 +317,12 @@ impl Running {
             self.programmed.remove(name);
         }
         let now = Moment::new(Instant::now(), &given.counters);
+        let because = std::mem::take(&mut self.because);
+        let because = if because.is_empty() { "routes, neighbours or health".to_owned() } else { because.join("; ") };
+        let tables = plans.iter().map(|(name, plan)| table_of(name, plan, because.clone(), self.generation)).collect();
+        if let Err(error) = self.journal.note(tables) {
+            log::warn!("{error:#}");
+        }
         for (name, plan) in plans {
             let place = plan.entry.table;
             let before = self.programmed.remove(&name);

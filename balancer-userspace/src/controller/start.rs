@@ -97,6 +97,7 @@ pub(super) async fn start(path: &Path, handle: Handle) -> Result<(Controller, Se
         controller.learn().await;
     }
     let all = controller.running.all_services();
+    controller.running.because = vec![format!("start with {}", path.display())];
     controller.running.reconcile(all)?;
     controller.running.attach_interfaces().map_err(anyhow::Error::msg)?;
     controller.running.detach_unwanted();
@@ -163,6 +164,7 @@ fn adopt(path: &Path, config: Config, state: StateDir, mut plane: DataPlane) -> 
             image.backends.len()
         );
     }
+    let journal = crate::journal::Journal::open(&config.node.state_dir)?;
     let healths = state.healths()?;
     let owners: BTreeSet<u16> = tables.values().flatten().map(|slot| slot.owner()).collect();
     let mut checked = HashMap::new();
@@ -200,6 +202,9 @@ fn adopt(path: &Path, config: Config, state: StateDir, mut plane: DataPlane) -> 
         unsynced: Some(tables),
         observer: super::observer::Observer::default(),
         drift: super::drift::Drift::default(),
+        journal,
+        drilling: None,
+        because: Vec::new(),
         watchtower: super::alarms::Watchtower::default(),
         profile,
         guarded: None,

@@ -114,13 +114,13 @@ const XDP_TX: u32 = 3;
 const XDP_REDIRECT: u32 = 4;
 
 /// The first packet of a flow, and the slot that it is of.
-struct Trying {
-    slot: u32,
-    frame: Vec<u8>,
+pub(super) struct Trying {
+    pub(super) slot: u32,
+    pub(super) frame: Vec<u8>,
 }
 
 /// Flows of as many different slots as there are, `most` at most.
-fn flows(service: &Service, entry: &ServiceEntry, most: usize) -> Vec<Trying> {
+pub(super) fn flows(service: &Service, entry: &ServiceEntry, most: usize) -> Vec<Trying> {
     let size = entry.table_size;
     let most = most.min(size as usize);
     let mut seen = vec![false; size as usize];

@@ -18,10 +18,7 @@ impl DataPlane {
 
     /// Has the program take `frame` as if it had come in on the interface, and do with it what it says.
     pub fn inject(&mut self, frame: &[u8], ifindex: u32) -> Result<()> {
-        // linux/bpf.h: `struct xdp_md`; the interface is the fourth of its words, where the data ends the second.
-        let mut context = [0u8; 24];
-        context[4..8].copy_from_slice(&(frame.len() as u32).to_ne_bytes());
-        context[12..16].copy_from_slice(&ifindex.to_ne_bytes());
+        let context = context(frame, ifindex);
         let options = TestRunOptions {
             data_in: Some(frame),
             ctx_in: Some(&context),
@@ -31,6 +28,23 @@ impl DataPlane {
         };
         self.xdp()?.test_run(options).context("sending a frame into the program")?;
         Ok(())
+    }
+
+    /// What the loaded program does with `frame` as if it had come in on the interface: XDP's answer, and the frame as it would
+    /// leave. It goes nowhere; what the program counts and remembers of it stays.
+    pub fn run(&mut self, frame: &[u8], ifindex: u32) -> Result<(u32, Vec<u8>)> {
+        let context = context(frame, ifindex);
+        // Room for outer headers.
+        let mut out = vec![0; frame.len() + 256];
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut out),
+            ctx_in: Some(&context),
+            ..TestRunOptions::default()
+        };
+        let result = self.xdp()?.test_run(options).context("running a frame through the program")?;
+        out.truncate(result.data_size_out as usize);
+        Ok((result.return_value, out))
     }
 
     /// Has the program show packets that the filter wants.
@@ -43,4 +57,12 @@ impl DataPlane {
     pub fn watch_no_more(&self) {
         self.settings.set(CAPTURE, 0);
     }
+}
+
+/// linux/bpf.h: `struct xdp_md`; the interface is the fourth of its words, where the data ends the second.
+fn context(frame: &[u8], ifindex: u32) -> [u8; 24] {
+    let mut context = [0u8; 24];
+    context[4..8].copy_from_slice(&(frame.len() as u32).to_ne_bytes());
+    context[12..16].copy_from_slice(&ifindex.to_ne_bytes());
+    context
 }

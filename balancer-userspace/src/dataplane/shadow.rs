@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use anyhow::{Context, Result};
 use aya::programs::{TestRun, TestRunOptions};
-use balancer_common::layout::flags;
+use balancer_common::layout::{BackendEntry, flags};
 use balancer_common::slot::{BackendIndex, Slot};
 
 use super::image::Image;
@@ -68,6 +68,33 @@ impl Shadow {
         syscall::update(self.plane.table_map.fd().as_fd(), &[place], &[descriptor]).context("a table of the shadow")?;
         self.tables.insert(place, table);
         Ok(())
+    }
+
+    /// Has the shadow forward by `image` and by this one table, as the data plane itself would publish it.
+    pub fn publish(&mut self, image: Image, place: u32, slots: Vec<Slot>) -> Result<()> {
+        let mut changes = self.image.changes_to(&image);
+        changes.publish.push((place, NewTable::new(slots)?));
+        self.plane.apply(changes)?;
+        self.image = image;
+        Ok(())
+    }
+
+    pub fn plane(&self) -> &DataPlane {
+        &self.plane
+    }
+
+    pub fn plane_mut(&mut self) -> &mut DataPlane {
+        &mut self.plane
+    }
+
+    /// As somebody else would: what was written stays what is expected.
+    pub fn overwrite_slot(&mut self, place: u32, slot: u32, with: Slot) -> Result<()> {
+        self.plane.tables.get(&place).context("there is no such table")?.restore(&[(slot, with)])
+    }
+
+    /// As [`Shadow::overwrite_slot`]: the entry is empty then.
+    pub fn overwrite_backend(&mut self, index: BackendIndex) -> Result<()> {
+        Ok(self.plane.backends.set(u32::from(index), BackendEntry::default(), 0)?)
     }
 
     /// What the program does with a frame: XDP's answer.

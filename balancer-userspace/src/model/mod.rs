@@ -173,6 +173,24 @@ pub struct Service {
     pub backends: Vec<Backend>,
 }
 
+impl Service {
+    /// Whether packets to this place are the service's, where no other is more exactly there.
+    pub fn covers(&self, protocol: Protocol, to: SocketAddr) -> bool {
+        let net = IpNet::new(self.address, self.prefix_len);
+        self.protocol == protocol && net.is_ok_and(|net| net.contains(&to.ip())) && self.ports.contain(to.port())
+    }
+
+    /// Orders services that cover the same place: the greatest has it.
+    pub fn exactness(&self) -> (u8, u32) {
+        let width = match self.ports {
+            Ports::One(_) => 1,
+            Ports::Range(low, high) => u32::from(high) - u32::from(low) + 1,
+            Ports::All => u32::from(u16::MAX) + 1,
+        };
+        (self.prefix_len, u32::MAX - width)
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backend {
     pub name: BackendName,
@@ -220,6 +238,16 @@ pub enum Ports {
     /// From the first to the last; they differ.
     Range(u16, u16),
     All,
+}
+
+impl Ports {
+    pub fn contain(&self, port: u16) -> bool {
+        match self {
+            Self::One(one) => *one == port,
+            Self::Range(low, high) => (*low..=*high).contains(&port),
+            Self::All => true,
+        }
+    }
 }
 
 impl fmt::Display for Ports {
@@ -355,7 +383,7 @@ impl fmt::Display for Weight {
 }
 
 /// The number of slots of a Maglev table: a prime between 2 and [`TableSize::MAX`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct TableSize(u32);
 
