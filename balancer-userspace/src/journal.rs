@@ -27,7 +27,7 @@ pub struct Change {
     /// RFC 3339, UTC.
     pub at: String,
     pub service: ServiceName,
-    /// What brought it, such as `weight web/b1 300 by uid 0` or `web/b1 is down`.
+    /// What brought it, such as `weight 300 of web/b1 by uid 0` or `web/b1 is down`.
     pub cause: String,
     pub seed: u64,
     pub table_size: TableSize,

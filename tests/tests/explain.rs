@@ -33,12 +33,16 @@ fn model_and_program_agree_and_say_where_connections_really_go() -> Result<()> {
         let answer = request_from(&web.lab.client, web.address(), port)?;
         ensure!(route.backend.as_str() == answer, "explained {}, and {answer} answered", route.backend);
         ensure!(
-            (route.mtu, route.largest_packet, route.open, route.tracked) == (1500, 1500, false, false),
+            (route.mtu, route.largest_packet, route.open, route.tracked) == (1600, 1600, false, false),
             "{route:?}"
         );
     }
     let text = controller.done(&["explain", "tcp", "10.77.0.1:40000", SERVICE])?;
-    for part in ["anybody may open flows", "the loaded program decides the same, to the byte (XDP_TX)", "1500 bytes"] {
+    for part in [
+        "anybody may open flows",
+        "the loaded program decides the same, to the byte (XDP_TX)",
+        "packets of 1600 bytes, 1600 of them the client's",
+    ] {
         ensure!(text.contains(part), "no {part:?} in\n{text}");
     }
     let nobodys: Explanation = controller.json(&["explain", "tcp", "10.77.0.1:1", "198.51.100.1:80"])?;
@@ -75,7 +79,7 @@ fn every_slot_says_which_change_gave_it_its_owner_and_where_its_flows_went_befor
             ensure!(!put_there.cause.contains("weight"), "{put_there:?}");
         } else {
             moved += 1;
-            ensure!(put_there.cause == "weight web/b0 900 by uid 0", "{put_there:?}");
+            ensure!(put_there.cause == "weight 900 of web/b0 by uid 0", "{put_there:?}");
         }
     }
     ensure!(moved > 3 && stayed > 3, "{moved} moved, {stayed} stayed");

@@ -411,7 +411,7 @@ pub struct PutThere {
     pub generation: u64,
     /// RFC 3339, UTC.
     pub at: String,
-    /// Such as `weight web/b1 300 by uid 0` or `web/b1 is down`.
+    /// Such as `weight 300 of web/b1 by uid 0` or `web/b1 is down`.
     pub cause: String,
 }
 
