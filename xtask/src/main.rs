@@ -196,10 +196,18 @@ fn dist() -> Result<ExitCode> {
         "docs/cli.md",
         "docs/doctor.md",
         "docs/pipelines.md",
+        "docs/runbook.md",
     ] {
         copy(ebpf::root().join(file), file)?;
     }
-    for file in ["deploy/balancer.toml", "deploy/balancer.service", "deploy/rollout"] {
+    for file in [
+        "deploy/balancer.toml",
+        "deploy/balancer.service",
+        "deploy/rollout",
+        "deploy/alerts.yml",
+        "deploy/prometheus.yml",
+        "deploy/alertmanager.yml",
+    ] {
         copy(ebpf::root().join(file), file)?;
     }
     let archive = ebpf::root().join(format!("target/dist/{name}.tar.gz"));
