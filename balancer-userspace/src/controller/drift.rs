@@ -73,8 +73,10 @@ impl Running {
             self.drift.next_count = now + Duration::from_millis(900 + 1000 * (backends / BACKENDS_A_SECOND));
             self.watch_flows(now);
         }
-        // A kernel that could not be written is read back whole by the next step anyway.
-        if now >= self.drift.next && self.unsynced.is_none() {
+        if self.unsynced.is_some() {
+            // What the maps hold is not known to be what was planned; the next step writes all of it.
+            self.drift.failed = Some("the kernel could not be written, and is tried again each second".to_owned());
+        } else if now >= self.drift.next {
             // Less half a tick, so that it is not the next but one that is taken.
             self.drift.next = now + self.config.node.verify.interval - Duration::from_millis(500);
             let heal = self.config.node.verify.self_heal;
@@ -161,6 +163,12 @@ impl Running {
             });
         }
         gaps
+    }
+
+    /// Whether the last comparison found another program on the interface, or none, and nobody has put that right.
+    pub(super) fn lost(&self, interface: &str) -> Option<&Gap> {
+        let mut all = self.drift.gaps.iter();
+        all.find(|gap| gap.to == Layer::Program && gap.entry == interface && !gap.healed)
     }
 
     fn attach_again(&mut self, interface: &str) -> bool {
@@ -287,7 +295,7 @@ impl Running {
     fn share_gaps_of(&self, service: &Service) -> Vec<Gap> {
         let weights: Vec<u64> = service.backends.iter().map(|b| u64::from(b.weight.get())).collect();
         let effective: Vec<_> = service.backends.iter().map(|b| self.effective(service, b)).collect();
-        let (all, left): (u64, u64) = (weights.iter().sum(), effective.iter().map(|e| u64::from(e.weight.get())).sum());
+        let left: u64 = effective.iter().map(|e| u64::from(e.weight.get())).sum();
         let programmed = self.programmed.get(&service.name);
         let slot = 1.0 / f64::from(service.table_size.get());
         let mut gaps = Vec::new();
@@ -300,16 +308,16 @@ impl Running {
             };
             let now = u64::from(effective.weight.get());
             let set = self.overrides.get(&id(service, backend));
-            if let Some(set) = set {
-                let found = match set.weight {
-                    _ if set.drained => "drained".to_owned(),
-                    Some(weight) => format!("weight {weight}"),
-                    None => continue,
-                };
-                let found = format!("{found} since {}, by uid {}", set.at, set.by_uid);
+            let said = set.and_then(|set| match set.weight {
+                _ if set.drained => Some("drained".to_owned()),
+                weight => weight.map(|weight| format!("weight {weight}")),
+            });
+            if let Some((set, said)) = set.zip(said) {
+                let found = format!("{said} since {}, by uid {}", set.at, set.by_uid);
                 let name = catalogue::OVERRIDDEN.name;
                 gaps.push(about(name, Layer::Config, Layer::Effective, "weight", format!("weight {weight}"), found));
-            } else if matches!(effective.state, BackendState::Down | BackendState::Unknown) && weight > 0 {
+            }
+            if matches!(effective.state, BackendState::Down | BackendState::Unknown) {
                 let checked = self.checked.get(&id(service, backend)).and_then(|checked| checked.error.clone());
                 let why = checked.or(effective.reason).unwrap_or_default();
                 let found = format!("{}: {why}", effective.state.as_str());
@@ -329,7 +337,7 @@ impl Running {
                 gaps.push(about(name, Layer::Effective, Layer::Planned, "share", of(wanted), of(planned)));
             }
         }
-        if all > 0 && left == 0 {
+        if left == 0 {
             let (expected, found) = ("backends that take flows", "none");
             let name = Some(service.name.clone());
             let entry = "backends".to_owned();

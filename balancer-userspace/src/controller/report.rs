@@ -58,7 +58,10 @@ impl Running {
             interfaces: self
                 .interfaces
                 .iter()
-                .map(|(name, state)| (name.clone(), state.as_ref().ok().map(|mode| mode.as_str())))
+                .map(|(name, state)| {
+                    let mode = state.as_ref().ok().filter(|_| self.lost(name).is_none());
+                    (name.clone(), mode.map(|mode| mode.as_str()))
+                })
                 .collect(),
             watch: self.watch_sample(),
         })
@@ -82,11 +85,13 @@ impl Running {
     pub(super) fn interface_statuses(&self) -> Vec<InterfaceStatus> {
         let status = |interface: &crate::model::Interface| {
             let state = self.interfaces.get(&interface.name);
+            let attached = state.and_then(|state| state.as_ref().ok());
+            let lost = self.lost(&interface.name).map(ToString::to_string);
             InterfaceStatus {
                 name: interface.name.clone(),
                 wanted: interface.mode,
-                attached: state.and_then(|state| state.as_ref().ok()).map(|mode: &Attached| mode.mode()),
-                problem: state.and_then(|state| state.as_ref().err()).cloned(),
+                attached: attached.filter(|_| lost.is_none()).map(|mode: &Attached| mode.mode()),
+                problem: state.and_then(|state| state.as_ref().err()).cloned().or(lost),
             }
         };
         self.config.interfaces.iter().map(status).collect()

@@ -58,7 +58,8 @@ pub(super) async fn start(path: &Path, handle: Handle) -> Result<(Controller, Se
     let state = StateDir::create(&node.state_dir)?;
     let pins = Pins::create(&node.pin_dir)?;
     let lock = Lock::take(&node.state_dir, &node.pin_dir)?;
-    if let Some(was) = take_back_unconfirmed(path, &state)? {
+    let taken_back = take_back_unconfirmed(path, &state)?;
+    if let Some(was) = &taken_back {
         log::warn!("{was} was guarded and not confirmed when the controller ended: it is taken back");
         read = self::read(path)?;
     }
@@ -79,6 +80,10 @@ pub(super) async fn start(path: &Path, handle: Handle) -> Result<(Controller, Se
 
     let mut running = adopt(path, config, state, plane)?;
     (running.text, running.warned) = (text, warned(&found));
+    running.watchtower.taken_back = taken_back.map(|was| {
+        let why = format!("{was} was taken back: it was not confirmed when the controller ended");
+        (std::time::Instant::now(), why)
+    });
     let ended = running.end_overrides();
     if !ended.is_empty() {
         running.state.save_overrides(&running.overrides)?;
