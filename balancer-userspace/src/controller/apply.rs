@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::change::listed;
 use super::running::Running;
-use super::verify::Trial;
+use super::trial::Trial;
 use crate::control::api::{Generation, Reloaded};
 use crate::controller::handle::Refusal;
 use crate::history::{Entry, Outcome, Record, digest};

@@ -14,7 +14,7 @@ use crate::state::Override;
 
 use super::apply::Asked;
 use super::running::{Running, id};
-use super::verify::Trial;
+use super::trial::Trial;
 
 impl Running {
     pub(super) fn set_weight(

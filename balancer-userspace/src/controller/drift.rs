@@ -7,15 +7,12 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::Result;
 use balancer_common::slot::Slot;
 
-use super::running::{Running, id};
+use super::running::Running;
 use crate::alarm::catalogue;
-use crate::control::api::{BackendState, Gap, Layer, Skew, Verification, VerifiedBackend, VerifiedService};
-use crate::controller::handle::Refusal;
+use crate::control::api::{Gap, Layer};
 use crate::dataplane::{Attached, Difference, Expected, LinkState};
 use crate::drift::{Recorder, Snapshot, Watch};
-use crate::metrics::{WatchSample, WatchedBackend};
-use crate::model::{BackendName, Protocol, Service, ServiceName, Tracking};
-use crate::plan::share;
+use crate::model::{Protocol, Service, ServiceName, Tracking};
 
 /// Backends whose counts are read in a second; with more of them they are read less often.
 const BACKENDS_A_SECOND: u64 = 4_000;
@@ -23,8 +20,6 @@ const BACKENDS_A_SECOND: u64 = 4_000;
 const PREFIXES_EACH_TIME: usize = 10_000;
 /// Gaps of the kernel's maps that are told one by one.
 const MOST_GAPS: usize = 50;
-/// What `verify` says of a backend: when so much more than planned would show.
-const SHOWN: f64 = 0.2;
 
 /// What the comparison knows.
 pub(super) struct Drift {
@@ -85,7 +80,7 @@ impl Running {
     }
 
     /// What differs is found, named, put right where that is wanted, and kept for whoever asks.
-    fn compare(&mut self, heal: bool, thoroughly: bool) -> Result<()> {
+    pub(super) fn compare(&mut self, heal: bool, thoroughly: bool) -> Result<()> {
         let start = Instant::now();
         let outcome = self.compare_kernel(heal, thoroughly);
         let mut gaps = match &outcome {
@@ -215,6 +210,10 @@ impl Running {
                 watches.insert(service.name.clone(), watch);
             }
             if let Some(watch) = watches.get_mut(&service.name) {
+                // UDP has no SYN: after a change, what pauses and goes on where it was looks new.
+                if service.protocol == Protocol::Udp && programmed.counts.open > 0 {
+                    watch.hold(now);
+                }
                 watch.look(recorder, &programmed.counts.groups);
             }
         }
@@ -243,163 +242,10 @@ impl Running {
         }
         gaps
     }
-
-    /// For metrics.
-    pub(super) fn watch_sample(&self) -> WatchSample {
-        let counted = &self.drift.counted;
-        let mut gaps = BTreeMap::new();
-        for gap in &self.drift.gaps {
-            *gaps.entry(gap.to).or_default() += 1 + gap.others;
-        }
-        let pairs = self.config.services.iter().flat_map(|service| service.backends.iter().map(move |b| (service, b)));
-        let watched = pairs.map(|(service, backend)| {
-            let id = id(service, backend);
-            let index = self.allocations.backends.get(&id).map(|allocated| allocated.index);
-            let watch = self.drift.watches.get(&service.name);
-            let counts = self.programmed.get(&service.name).map(|programmed| &programmed.counts);
-            let skewed = watch.zip(index).and_then(|(watch, index)| watch.skewed().get(&index));
-            let planned = counts.zip(index).and_then(|(counts, index)| counts.share(index));
-            let shows = watch.zip(planned).and_then(|(watch, planned)| watch.time_to_show(planned, SHOWN));
-            WatchedBackend {
-                id,
-                skew: skewed.map_or(0.0, |skewed| skewed.finding.effect),
-                detection_seconds: shows.map(|time| time.as_secs_f64()),
-                capacity: backend.capacity.new_flows,
-            }
-        });
-        let since_epoch = |at: SystemTime| at.duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
-        WatchSample {
-            cycles: counted.cycles,
-            last_timestamp_seconds: counted.at.map_or(0.0, since_epoch),
-            duration_seconds: counted.took.as_secs_f64(),
-            gaps,
-            gaps_total: counted.gaps.clone(),
-            healed_total: counted.healed,
-            config_refused: self.refused.is_some(),
-            alarms: self.watchtower.alarms.active(),
-            backends: watched.collect(),
-            webhooks: self
-                .watchtower
-                .deliveries
-                .iter()
-                .map(|(name, told)| (name.clone(), (told.done, told.failed)))
-                .collect(),
-        }
-    }
-
-    /// Gaps between weights, what is left of them, and the table.
-    pub(super) fn share_gaps(&self) -> Vec<Gap> {
-        self.config.services.iter().flat_map(|service| self.share_gaps_of(service)).collect()
-    }
-
-    fn share_gaps_of(&self, service: &Service) -> Vec<Gap> {
-        let weights: Vec<u64> = service.backends.iter().map(|b| u64::from(b.weight.get())).collect();
-        let effective: Vec<_> = service.backends.iter().map(|b| self.effective(service, b)).collect();
-        let left: u64 = effective.iter().map(|e| u64::from(e.weight.get())).sum();
-        let programmed = self.programmed.get(&service.name);
-        let slot = 1.0 / f64::from(service.table_size.get());
-        let mut gaps = Vec::new();
-        for ((backend, weight), effective) in service.backends.iter().zip(weights).zip(effective) {
-            let about = |alarm, from, to, entry: &str, expected: String, found: String| Gap {
-                service: Some(service.name.clone()),
-                backend: Some(backend.name.clone()),
-                entry: entry.to_owned(),
-                ..gap(alarm, from, to, &expected, &found)
-            };
-            let now = u64::from(effective.weight.get());
-            let set = self.overrides.get(&id(service, backend));
-            let said = set.and_then(|set| match set.weight {
-                _ if set.drained => Some("drained".to_owned()),
-                weight => weight.map(|weight| format!("weight {weight}")),
-            });
-            if let Some((set, said)) = set.zip(said) {
-                let found = format!("{said} since {}, by uid {}", set.at, set.by_uid);
-                let name = catalogue::OVERRIDDEN.name;
-                gaps.push(about(name, Layer::Config, Layer::Effective, "weight", format!("weight {weight}"), found));
-            }
-            if matches!(effective.state, BackendState::Down | BackendState::Unknown) {
-                let checked = self.checked.get(&id(service, backend)).and_then(|checked| checked.error.clone());
-                let why = checked.or(effective.reason).unwrap_or_default();
-                let found = format!("{}: {why}", effective.state.as_str());
-                let name = catalogue::BACKEND_DOWN.name;
-                gaps.push(about(name, Layer::Config, Layer::Effective, "weight", format!("weight {weight}"), found));
-            }
-            let planned = self
-                .allocations
-                .backends
-                .get(&id(service, backend))
-                .and_then(|allocated| programmed.and_then(|programmed| programmed.counts.share(allocated.index)));
-            let (wanted, planned) = (share(now, left).unwrap_or(0.0), planned.unwrap_or(0.0));
-            // A slot is what a table rounds to; a change that is being made is none.
-            if (wanted - planned).abs() > slot && left > 0 && self.unsynced.is_none() {
-                let of = |share: f64| format!("{:.4} % of the table", share * 100.0);
-                let name = catalogue::ROUNDED.name;
-                gaps.push(about(name, Layer::Effective, Layer::Planned, "share", of(wanted), of(planned)));
-            }
-        }
-        if left == 0 {
-            let (expected, found) = ("backends that take flows", "none");
-            let name = Some(service.name.clone());
-            let entry = "backends".to_owned();
-            let none = gap(catalogue::SERVICE_DOWN.name, Layer::Config, Layer::Effective, expected, found);
-            gaps.push(Gap { service: name, entry, ..none });
-        }
-        gaps
-    }
-
-    /// For `balancer verify`: compares now, and says everything.
-    pub(super) fn verify(&mut self, only: Option<&ServiceName>) -> Result<Verification, Refusal> {
-        self.is_there(only)?;
-        let heal = self.config.node.verify.self_heal;
-        self.compare(heal, true).map_err(|error| Refusal::Failed(format!("{error:#}")))?;
-        let mut gaps = self.drift.gaps.clone();
-        gaps.extend(self.share_gaps());
-        gaps.extend(self.skewed());
-        gaps.retain(|gap| only.is_none() || gap.service.is_none() || gap.service.as_ref() == only);
-        let status = self.status(only)?;
-        let services = status.services.into_iter().filter_map(|status| {
-            let watch = self.drift.watches.get(&status.name)?;
-            let backends = status
-                .backends
-                .into_iter()
-                .map(|backend| self.verified(watch, &status.name, backend.name, backend.share));
-            let service = self.service(&status.name)?;
-            Some(VerifiedService {
-                new_flows_per_second: watch.rate(),
-                unjudged: (!is_judged(service))
-                    .then(|| "flows are tracked for good: they stay where they began".to_owned()),
-                backends: backends.collect(),
-                name: status.name.clone(),
-            })
-        });
-        let services = services.collect();
-        let at = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-        Ok(Verification { at, seconds: self.drift.counted.took.as_secs_f64(), gaps, services })
-    }
-
-    fn verified(
-        &self,
-        watch: &Watch,
-        service: &ServiceName,
-        name: BackendName,
-        share: crate::control::api::Shares,
-    ) -> VerifiedBackend {
-        let backend = crate::model::BackendId { service: service.clone(), backend: name.clone() };
-        let index = self.allocations.backends.get(&backend).map(|allocated| allocated.index);
-        let skewed = index.and_then(|index| watch.skewed().get(&index));
-        let skew = skewed.map(|skewed| Skew {
-            effect: skewed.finding.effect,
-            score: skewed.finding.score,
-            window_seconds: skewed.window.as_secs_f64(),
-        });
-        let planned = share.planned.filter(|planned| *planned > 0.0 && *planned < 1.0);
-        let shows = planned.and_then(|planned| watch.time_to_show(planned, SHOWN));
-        VerifiedBackend { name, share, shows_after_seconds: shows.map(|time| time.as_secs_f64()), skew }
-    }
 }
 
 /// Whether new flows must follow the table. With full tracking of UDP, flows that pause begin anew where they were.
-fn is_judged(service: &Service) -> bool {
+pub(super) fn is_judged(service: &Service) -> bool {
     !(service.protocol == Protocol::Udp && service.connections.tracking == Tracking::Full)
 }
 

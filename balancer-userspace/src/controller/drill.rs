@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use balancer_common::slot::{NO_BACKEND, Slot};
 
 use super::running::Running;
-use super::verify::flows;
+use super::trial::flows;
 use crate::alarm::{Raised, Subject, catalogue};
 use crate::control::api::{Drill, DrillStep, Fault};
 use crate::controller::handle::Refusal;

@@ -8,7 +8,7 @@ use balancer_common::verdict::Reason;
 
 use super::apply::{Asked, Proposal};
 use super::running::{Running, id};
-use super::verify::Trial;
+use super::trial::Trial;
 use crate::control::api::{ChangeKind, Guard, PlannedService, Reloaded};
 use crate::controller::handle::Refusal;
 use crate::health::Health;

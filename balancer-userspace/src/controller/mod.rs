@@ -1,7 +1,7 @@
 //! The one task that owns what runs. Everything else sends it commands or events.
 //!
 //! `running` holds what is in force and brings the kernel to it, with `planned` and `places`; `apply` and `change` are what people
-//! ask for, `verify` and `guarded` what keeps that from doing harm, `interfaces` where the program sits, `report` and `explain`
+//! ask for, `trial` and `guarded` what keeps that from doing harm, `interfaces` where the program sits, `report` and `explain`
 //! what is said about it all, `profile` what is kept of the traffic and `rehearse` what it would do to another config.
 
 mod alarms;
@@ -34,7 +34,9 @@ mod rehearse;
 mod report;
 mod running;
 mod settle;
+mod shares;
 mod start;
+mod trial;
 mod verify;
 mod watch;
 

@@ -24,7 +24,7 @@ use super::paths::PathMtus;
 use super::places::Given;
 use super::profile::Profile;
 use super::settle::Tracked;
-use super::verify::Trial;
+use super::trial::Trial;
 use crate::dataplane::{self, Changes, Counters, DataPlane, Image, NewTable, Opened, Shadow, TableCounts, TableState};
 use crate::health::Health;
 use crate::history::History;

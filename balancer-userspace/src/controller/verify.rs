@@ -1,168 +1,108 @@
-//! A change of tables is tried before it is made: in a shadow of the program and its maps, a packet for each slot must go to
-//! the very backend that was planned.
+//! What the comparison found, for `balancer verify` and for metrics.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::SystemTime;
 
-use anyhow::{Result, ensure};
-use balancer_common::hash;
-use balancer_common::headers::Be16;
-use balancer_common::layout::ServiceEntry;
-use balancer_common::slot::{BackendIndex, NO_BACKEND};
+use super::drift::is_judged;
+use super::running::{Running, id};
+use crate::control::api::{Shares, Skew, Verification, VerifiedBackend, VerifiedService};
+use crate::controller::handle::Refusal;
+use crate::drift::Watch;
+use crate::metrics::{WatchSample, WatchedBackend};
+use crate::model::{BackendId, BackendName, ServiceName};
 
-use super::running::Running;
-use crate::dataplane::{Image, NewTable};
-use crate::model::{Service, ServiceName};
-use crate::opening::Opening;
-use crate::plan::{ServicePlan, words};
-
-/// How many packets a change may cost: of a config file, about a second; of a command, a hundredth of one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Trial {
-    pub(super) packets: usize,
-}
-
-impl Trial {
-    /// All slots of a few services, a part of each of many.
-    pub(super) const FILE: Self = Self { packets: 400_000 };
-    pub(super) const COMMAND: Self = Self { packets: 4_096 };
-}
+/// What is said of a backend: when so much more than planned would show.
+const SHOWN: f64 = 0.2;
 
 impl Running {
-    /// Has the shadow there before somebody waits for it.
-    pub(super) fn keep_shadow(&mut self) {
-        if self.shadow.is_none() && !std::mem::replace(&mut self.shadow_tried, true) {
-            match self.plane.shadow() {
-                Ok(shadow) => self.shadow = Some(shadow),
-                Err(error) => log::warn!("changes can't be tried before they are made: {error:#}"),
-            }
+    /// For metrics.
+    pub(super) fn watch_sample(&self) -> WatchSample {
+        let counted = &self.drift.counted;
+        let mut gaps = BTreeMap::new();
+        for gap in &self.drift.gaps {
+            *gaps.entry(gap.to).or_default() += 1 + gap.others;
         }
-    }
-
-    /// Tries the tables that are to be published.
-    ///
-    /// # Errors
-    /// The first service whose packets would not go where they should; nothing was changed.
-    pub(super) fn rehearse(
-        &mut self,
-        trial: Trial,
-        plans: &[(ServiceName, ServicePlan)],
-        tables: &[(u32, NewTable)],
-    ) -> Result<()> {
-        let tried: Vec<&(ServiceName, ServicePlan)> =
-            plans.iter().filter(|(_, plan)| tables.iter().any(|(place, _)| *place == plan.entry.table)).collect();
-        if tried.is_empty() {
-            return Ok(());
-        }
-        let mut image = Image::default();
-        for (_, plan) in &tried {
-            plan.add_lookups(&mut image);
-            plan.add_backends(&mut image);
-        }
-        image.sort_ranges();
-        let highest = tried.iter().flat_map(|(_, plan)| &plan.backends).map(|(index, _)| *index).max().unwrap_or(0);
-        let mut shadow = match self.shadow.take() {
-            Some(shadow) => shadow,
-            None => match self.plane.shadow() {
-                Ok(shadow) => shadow,
-                // Whoever shifts load in a hurry is not held up by it.
-                Err(error) if trial == Trial::COMMAND => {
-                    log::warn!("not tried before it is made: {error:#}");
-                    return Ok(());
-                }
-                Err(error) => return Err(error),
-            },
-        };
-        shadow.prepare(image, tables)?;
-        let each = (trial.packets / tried.len()).max(256);
-        let outcome = tried.iter().try_for_each(|(name, plan)| {
-            let Some(service) = self.config.services.iter().find(|service| service.name == *name) else { return Ok(()) };
-            let before = shadow.packets(highest)?;
-            let mut wanted: BTreeMap<BackendIndex, u64> = BTreeMap::new();
-            let owners = plan.owners();
-            for flow in flows(service, &plan.entry, each) {
-                let owner = owners[flow.slot as usize];
-                let answer = shadow.send(&flow.frame)?;
-                let goes = matches!(answer, XDP_TX | XDP_REDIRECT);
-                ensure!(
-                    goes == (owner != NO_BACKEND),
-                    "tried before the change, a packet of slot {} of {name} {}",
-                    flow.slot,
-                    if goes { "was sent to a backend, but none takes flows" } else { "was not sent to a backend" }
-                );
-                *wanted.entry(owner).or_default() += u64::from(goes);
+        let pairs = self.config.services.iter().flat_map(|service| service.backends.iter().map(move |b| (service, b)));
+        let watched = pairs.map(|(service, backend)| {
+            let id = id(service, backend);
+            let index = self.allocations.backends.get(&id).map(|allocated| allocated.index);
+            let watch = self.drift.watches.get(&service.name);
+            let counts = self.programmed.get(&service.name).map(|programmed| &programmed.counts);
+            let skewed = watch.zip(index).and_then(|(watch, index)| watch.skewed().get(&index));
+            let planned = counts.zip(index).and_then(|(counts, index)| counts.share(index));
+            let shows = watch.zip(planned).and_then(|(watch, planned)| watch.time_to_show(planned, SHOWN));
+            WatchedBackend {
+                id,
+                skew: skewed.map_or(0.0, |skewed| skewed.finding.effect),
+                detection_seconds: shows.map(|time| time.as_secs_f64()),
+                capacity: backend.capacity.new_flows,
             }
-            let after = shadow.packets(highest)?;
-            for weighted in &plan.weighted {
-                let at = usize::from(weighted.index);
-                let (got, should) = (after[at] - before[at], wanted.get(&weighted.index).copied().unwrap_or(0));
-                ensure!(
-                    got == should,
-                    "tried before the change, {name}/{} got {got} packets instead of {should}: the table is not what was planned",
-                    weighted.name
-                );
-            }
-            Ok(())
         });
-        self.shadow = Some(shadow);
-        outcome
-    }
-}
-
-/// XDP's answers (linux/bpf.h).
-const XDP_TX: u32 = 3;
-const XDP_REDIRECT: u32 = 4;
-
-/// The first packet of a flow, and the slot that it is of.
-pub(super) struct Trying {
-    pub(super) slot: u32,
-    pub(super) frame: Vec<u8>,
-}
-
-/// Flows of as many different slots as there are, `most` at most.
-pub(super) fn flows(service: &Service, entry: &ServiceEntry, most: usize) -> Vec<Trying> {
-    let size = entry.table_size;
-    let most = most.min(size as usize);
-    let mut seen = vec![false; size as usize];
-    let mut flows = Vec::with_capacity(most);
-    // After so many flows hardly a slot is left; what is left is no reason to search on.
-    for number in 0..size.saturating_mul(24) {
-        if flows.len() == most {
-            break;
-        }
-        let flow = Flow { source: number, port: 1024 + (number % 60_000) as u16 };
-        let slot = hash::slot(flow.hash(service, entry), size);
-        if !std::mem::replace(&mut seen[slot as usize], true) {
-            flows.push(Trying { slot, frame: flow.frame(service) });
+        let since_epoch = |at: SystemTime| at.duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
+        WatchSample {
+            cycles: counted.cycles,
+            last_timestamp_seconds: counted.at.map_or(0.0, since_epoch),
+            duration_seconds: counted.took.as_secs_f64(),
+            gaps,
+            gaps_total: counted.gaps.clone(),
+            healed_total: counted.healed,
+            config_refused: self.refused.is_some(),
+            alarms: self.watchtower.alarms.active(),
+            backends: watched.collect(),
+            webhooks: self
+                .watchtower
+                .deliveries
+                .iter()
+                .map(|(name, told)| (name.clone(), (told.done, told.failed)))
+                .collect(),
         }
     }
-    flows
-}
 
-/// A client of 11.0.0.0/8 or 2001:db8:b::/96.
-struct Flow {
-    source: u32,
-    port: u16,
-}
-
-impl Flow {
-    fn address(&self, v4: bool) -> IpAddr {
-        let host = self.source & 0x00ff_ffff;
-        if v4 {
-            return Ipv4Addr::from_bits(11 << 24 | host).into();
-        }
-        Ipv6Addr::from_bits(0x2001_0db8_000b << 80 | u128::from(host)).into()
+    /// For `balancer verify`: compares now, and says everything.
+    pub(super) fn verify(&mut self, only: Option<&ServiceName>) -> Result<Verification, Refusal> {
+        self.is_there(only)?;
+        let heal = self.config.node.verify.self_heal;
+        self.compare(heal, true).map_err(|error| Refusal::Failed(format!("{error:#}")))?;
+        let mut gaps = self.drift.gaps.clone();
+        gaps.extend(self.share_gaps());
+        gaps.extend(self.skewed());
+        gaps.retain(|gap| only.is_none() || gap.service.is_none() || gap.service.as_ref() == only);
+        let status = self.status(only)?;
+        let services = status.services.into_iter().filter_map(|status| {
+            let service = self.service(&status.name)?;
+            let watch = self.drift.watches.get(&status.name);
+            let backends = status.backends.into_iter();
+            let backends = backends.map(|backend| self.verified(watch, &status.name, backend.name, backend.share));
+            Some(VerifiedService {
+                new_flows_per_second: watch.map_or(0.0, Watch::rate),
+                unjudged: (!is_judged(service))
+                    .then(|| "flows are tracked for good: they stay where they began".to_owned()),
+                backends: backends.collect(),
+                name: status.name.clone(),
+            })
+        });
+        let services = services.collect();
+        let at = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+        Ok(Verification { at, seconds: self.drift.counted.took.as_secs_f64(), gaps, services })
     }
 
-    fn hash(&self, service: &Service, entry: &ServiceEntry) -> u64 {
-        let v4 = service.address.is_ipv4();
-        let ports = balancer_common::parse::ports(Be16::new(self.port), Be16::new(service.port));
-        hash::of_flow(&entry.keys, !v4, &words(self.address(v4)), ports & entry.port_mask)
-    }
-
-    /// What begins the flow.
-    fn frame(&self, service: &Service) -> Vec<u8> {
-        let source = SocketAddr::new(self.address(service.address.is_ipv4()), self.port);
-        Opening::new(service.protocol, source, SocketAddr::new(service.address, service.port)).frame()
+    fn verified(
+        &self,
+        watch: Option<&Watch>,
+        service: &ServiceName,
+        name: BackendName,
+        share: Shares,
+    ) -> VerifiedBackend {
+        let id = BackendId { service: service.clone(), backend: name.clone() };
+        let index = self.allocations.backends.get(&id).map(|allocated| allocated.index);
+        let skewed = watch.zip(index).and_then(|(watch, index)| watch.skewed().get(&index));
+        let skew = skewed.map(|skewed| Skew {
+            effect: skewed.finding.effect,
+            score: skewed.finding.score,
+            window_seconds: skewed.window.as_secs_f64(),
+        });
+        let planned = share.planned.filter(|planned| *planned > 0.0 && *planned < 1.0);
+        let shows = watch.zip(planned).and_then(|(watch, planned)| watch.time_to_show(planned, SHOWN));
+        VerifiedBackend { name, share, shows_after_seconds: shows.map(|time| time.as_secs_f64()), skew }
     }
 }

@@ -85,6 +85,12 @@ impl Watch {
         Self { rate: self.rate, dispersion: self.dispersion, ..Self::new(changed) }
     }
 
+    /// Flows up to now do not count: some of them stayed where they were before.
+    pub fn hold(&mut self, now: Instant) {
+        self.start = now;
+        self.skewed.clear();
+    }
+
     pub fn changed(&self) -> Instant {
         self.changed
     }

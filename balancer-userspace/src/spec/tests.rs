@@ -13,6 +13,7 @@ mod guard;
 mod ports;
 mod profile;
 mod quic;
+mod verify;
 
 /// The config of the design, whole.
 const WHOLE: &str = r#"

@@ -1,0 +1,70 @@
+//! Gaps between weights as written, what is left of them, and the table.
+
+use super::drift::gap;
+use super::running::{Running, id};
+use crate::alarm::catalogue;
+use crate::control::api::{BackendState, Gap, Layer};
+use crate::model::Service;
+use crate::plan::share;
+
+impl Running {
+    /// Gaps between weights, what is left of them, and the table.
+    pub(super) fn share_gaps(&self) -> Vec<Gap> {
+        self.config.services.iter().flat_map(|service| self.share_gaps_of(service)).collect()
+    }
+
+    fn share_gaps_of(&self, service: &Service) -> Vec<Gap> {
+        let weights: Vec<u64> = service.backends.iter().map(|b| u64::from(b.weight.get())).collect();
+        let effective: Vec<_> = service.backends.iter().map(|b| self.effective(service, b)).collect();
+        let left: u64 = effective.iter().map(|e| u64::from(e.weight.get())).sum();
+        let programmed = self.programmed.get(&service.name);
+        let slot = 1.0 / f64::from(service.table_size.get());
+        let mut gaps = Vec::new();
+        for ((backend, weight), effective) in service.backends.iter().zip(weights).zip(effective) {
+            let about = |alarm, from, to, entry: &str, expected: String, found: String| Gap {
+                service: Some(service.name.clone()),
+                backend: Some(backend.name.clone()),
+                entry: entry.to_owned(),
+                ..gap(alarm, from, to, &expected, &found)
+            };
+            let now = u64::from(effective.weight.get());
+            let set = self.overrides.get(&id(service, backend));
+            let said = set.and_then(|set| match set.weight {
+                _ if set.drained => Some("drained".to_owned()),
+                weight => weight.map(|weight| format!("weight {weight}")),
+            });
+            if let Some((set, said)) = set.zip(said) {
+                let found = format!("{said} since {}, by uid {}", set.at, set.by_uid);
+                let name = catalogue::OVERRIDDEN.name;
+                gaps.push(about(name, Layer::Config, Layer::Effective, "weight", format!("weight {weight}"), found));
+            }
+            if matches!(effective.state, BackendState::Down | BackendState::Unknown) {
+                let checked = self.checked.get(&id(service, backend)).and_then(|checked| checked.error.clone());
+                let why = checked.or(effective.reason).unwrap_or_default();
+                let found = format!("{}: {why}", effective.state.as_str());
+                let name = catalogue::BACKEND_DOWN.name;
+                gaps.push(about(name, Layer::Config, Layer::Effective, "weight", format!("weight {weight}"), found));
+            }
+            let planned = self
+                .allocations
+                .backends
+                .get(&id(service, backend))
+                .and_then(|allocated| programmed.and_then(|programmed| programmed.counts.share(allocated.index)));
+            let (wanted, planned) = (share(now, left).unwrap_or(0.0), planned.unwrap_or(0.0));
+            // A slot is what a table rounds to; a change that is being made is none.
+            if (wanted - planned).abs() > slot && left > 0 && self.unsynced.is_none() {
+                let of = |share: f64| format!("{:.4} % of the table", share * 100.0);
+                let name = catalogue::ROUNDED.name;
+                gaps.push(about(name, Layer::Effective, Layer::Planned, "share", of(wanted), of(planned)));
+            }
+        }
+        if left == 0 {
+            let (expected, found) = ("backends that take flows", "none");
+            let name = Some(service.name.clone());
+            let entry = "backends".to_owned();
+            let none = gap(catalogue::SERVICE_DOWN.name, Layer::Config, Layer::Effective, expected, found);
+            gaps.push(Gap { service: name, entry, ..none });
+        }
+        gaps
+    }
+}

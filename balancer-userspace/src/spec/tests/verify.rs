@@ -1,0 +1,41 @@
+//! How what runs is compared, and who hears of alarms.
+
+use std::time::Duration;
+
+use super::*;
+use crate::model::{Alarming, Verify, WebhookFormat};
+
+fn node(lines: &str) -> crate::model::Node {
+    let text = format!("{}\n{lines}", service("forward = \"l2\"", &[]));
+    parse("test.toml", &text).unwrap_or_else(|problems| panic!("{problems}")).node
+}
+
+fn said(lines: &str) -> String {
+    let text = format!("{}\n{lines}", service("forward = \"l2\"", &[]));
+    parse("test.toml", &text).unwrap_err().to_string()
+}
+
+#[test]
+fn what_is_not_said_is_compared_every_ten_seconds_and_put_right() {
+    assert_eq!(node("").verify, Verify::DEFAULT);
+    let verify = node("[verify]\ninterval = \"1m\"\nself_heal = false\nself_heal_program = true").verify;
+    assert_eq!(verify, Verify { interval: Duration::from_secs(60), self_heal: false, self_heal_program: true });
+    assert!(said("[verify]\ninterval = \"10ms\"").contains("verify.interval"));
+    assert!(said("[verify]\nheal = true").contains("unknown key `heal` in verify"));
+}
+
+#[test]
+fn a_webhook_has_a_url() {
+    assert_eq!(node("").alarming, Alarming { runbook: Alarming::RUNBOOK.to_owned(), webhooks: Vec::new() });
+    let alarming = node(
+        "[alarm]\nrunbook = \"https://example.com/rb\"\n[[webhook]]\nurl = \"http://a/\"\n\
+         [[webhook]]\nurl = \"https://b:8443/x\"\nformat = \"json\"\nrepeat = \"10m\"",
+    )
+    .alarming;
+    assert_eq!(alarming.runbook, "https://example.com/rb");
+    let formats: Vec<_> = alarming.webhooks.iter().map(|webhook| (webhook.name(), webhook.format)).collect();
+    assert_eq!(formats, [("a", WebhookFormat::Alertmanager), ("b:8443", WebhookFormat::Json)]);
+    assert_eq!(alarming.webhooks[1].repeat, Duration::from_secs(600));
+    assert!(said("[[webhook]]\nformat = \"json\"").contains("url"));
+    assert!(said("[[webhook]]\nurl = \"ftp://a\"").contains("write one with http:// or https://"));
+}
