@@ -52,20 +52,31 @@ impl Program {
     /// XDP's answer, and the frame as it leaves.
     pub fn run(&self, frame: &[u8]) -> Result<(u32, Vec<u8>)> {
         let mut out = vec![0u8; 2048];
+        let (answer, length, _) = self.repeat(frame, &mut out, 1)?;
+        out.truncate(length as usize);
+        Ok((answer, out))
+    }
+
+    /// Nanoseconds a run, over so many on the same frame, which is not put back in between.
+    pub fn time(&self, frame: &[u8], repeat: u32) -> Result<u32> {
+        Ok(self.repeat(frame, &mut vec![0u8; 2048], repeat)?.2)
+    }
+
+    /// XDP's answer, bytes of the frame as it leaves, and nanoseconds a run.
+    fn repeat(&self, frame: &[u8], out: &mut [u8], repeat: u32) -> Result<(u32, u32, u32)> {
         let mut attr = TestRun {
             program: self.0.as_raw_fd() as u32,
             size_in: frame.len() as u32,
             size_out: out.len() as u32,
             data_in: frame.as_ptr() as u64,
             data_out: out.as_mut_ptr() as u64,
-            repeat: 1,
+            repeat,
             ..TestRun::default()
         };
         let size = size_of::<TestRun>();
         // SAFETY: buffers of the lengths given, which live until the call returns.
         let result = unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_TEST_RUN, &raw mut attr, size) };
         ensure!(result == 0, "BPF_PROG_TEST_RUN: {}", std::io::Error::last_os_error());
-        out.truncate(attr.size_out as usize);
-        Ok((attr.answer, out))
+        Ok((attr.answer, attr.size_out, attr.duration))
     }
 }

@@ -109,6 +109,26 @@ fn is_healthy(kind: BackendKind, config: &Config) -> Result<()> {
 }
 
 #[test]
+fn a_host_that_is_short_of_something_or_has_no_route_is_told_so() -> Result<()> {
+    let ward = Ward::new(&[Ipip; 2])?;
+    let mut config = Config::new("ipip");
+    config.backends.push("198.51.100.77".parse()?);
+    let text = config.text().replacen("[[interface]]", "[limits]\nservices = 1\n[[interface]]", 1);
+    let controller = Controller::start(&ward.lab.balancer, &text)?;
+    controller.wait_for("two of three", Duration::from_secs(10), |status| {
+        status.services[0].backends.iter().filter(|backend| backend.share.kernel > Some(0.0)).count() == 2
+    })?;
+    let pid = controller.pid().context("no process")?.to_string();
+    let limited = std::process::Command::new("prlimit").args(["--pid", &pid, "--nofile=200:200"]).status()?;
+    ensure!(limited.success(), "prlimit");
+    let examined = examined(&controller, &[])?;
+    let mut found = faults(&examined);
+    found.sort_unstable();
+    ensure!(found == [("DOC007", "host"), ("DOC008", "host"), ("DOC012", "web/b2")], "{examined:#?}");
+    Ok(())
+}
+
+#[test]
 fn nothing_is_found_where_nothing_is_wrong() -> Result<()> {
     is_healthy(L2, &Config::new("l2"))?;
     is_healthy(Ipip, &Config::new("ipip"))?;

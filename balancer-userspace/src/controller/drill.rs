@@ -140,6 +140,10 @@ impl Running {
         let mut wanted = vec![format!("alarm{suffix}"), format!("metric{suffix}")];
         for webhook in &self.config.node.alarming.webhooks {
             let name = webhook.name();
+            // Who did not hear of the fault is not waited for to hear of its end.
+            if drilling.said.missing.iter().any(|missing| *missing == format!("webhook {name}")) {
+                continue;
+            }
             let what = format!("webhook {name}{}", if ends { " resolved" } else { "" });
             let told = self.watchtower.deliveries.get(name);
             if told.is_some_and(|told| told.drilled.contains(&(fault.to_string(), ends))) {

@@ -144,25 +144,28 @@ impl Running {
         Ok(answer("forward", None, steps, Some(route)))
     }
 
-    /// Has the loaded program decide on the same packet, which goes nowhere. In an open slot it would remember what it takes
-    /// for a new flow, and move one that there is: there both decide on a packet from within the flow.
+    /// Has the loaded program decide on the same flow; the packet goes nowhere. What begins a TCP flow would be counted as one,
+    /// and in an open slot be remembered, which could move a flow that there is: both decide on a packet from within it then.
     fn ask_program(
         &mut self,
         explanation: &mut Explanation,
         mut frame: Vec<u8>,
         packet: &Packet,
     ) -> Result<Option<ProgramSaid>, Refusal> {
-        if explanation.route.as_ref().is_some_and(|route| route.open) {
-            if explanation.flow.protocol != Protocol::Tcp {
+        const FLAGS: usize = 13;
+        const ACK: u8 = 0x10;
+        match &explanation.route {
+            Some(_) if explanation.flow.protocol == Protocol::Tcp => {
+                if let Some(flags) = frame.get_mut(packet.transport() + FLAGS) {
+                    *flags = ACK;
+                }
+                explanation.steps.push("the loaded program was asked about a packet from within the flow".to_owned());
+            }
+            Some(route) if route.open => {
                 explanation.steps.push("the loaded program was not asked: it would remember the flow".to_owned());
                 return Ok(None);
             }
-            const FLAGS: usize = 13;
-            const ACK: u8 = 0x10;
-            if let Some(flags) = frame.get_mut(packet.transport() + FLAGS) {
-                *flags = ACK;
-            }
-            explanation.steps.push("the loaded program was asked about a packet from within the flow".to_owned());
+            _ => {}
         }
         let mut expected = VecFrame(frame.clone());
         let verdict = process(&mut expected, &KernelTables::new(&self.plane));
