@@ -7,10 +7,11 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::Result;
 use balancer_common::slot::Slot;
 
+use super::gaps::UNKNOWN_SLOTS;
 use super::running::Running;
 use crate::alarm::catalogue;
 use crate::control::api::{Gap, Layer};
-use crate::dataplane::{Attached, Difference, Expected, LinkState};
+use crate::dataplane::{Attached, Difference, Expected, LinkState, SlotDifferences};
 use crate::drift::{Recorder, Snapshot, Watch};
 use crate::model::{Protocol, Service, ServiceName, Tracking};
 
@@ -82,15 +83,15 @@ impl Running {
     /// What differs is found, named, put right where that is wanted, and kept for whoever asks.
     pub(super) fn compare(&mut self, heal: bool, thoroughly: bool) -> Result<()> {
         let start = Instant::now();
-        let outcome = self.compare_kernel(heal, thoroughly);
-        let mut gaps = match &outcome {
-            Ok(gaps) => gaps.clone(),
-            Err(_) => Vec::new(),
-        };
+        let mut gaps = Vec::new();
+        let outcome = self.compare_kernel(heal, thoroughly, &mut gaps);
         gaps.extend(self.compare_program());
         gaps.extend(self.compare_file());
         for gap in &gaps {
-            log::error!("{}: {gap}", gap.alarm);
+            // What lasts is told once; its alarm lasts as well.
+            if !self.drift.gaps.contains(gap) {
+                log::error!("{}: {gap}", gap.alarm);
+            }
             *self.drift.counted.gaps.entry(gap.to).or_default() += 1 + gap.others;
             self.drift.counted.healed += u64::from(gap.healed) * (1 + gap.others);
         }
@@ -98,39 +99,37 @@ impl Running {
         self.drift.counted.cycles += 1;
         self.drift.counted.at = Some(SystemTime::now());
         self.drift.counted.took = start.elapsed();
-        outcome.map(drop)
+        outcome
     }
 
-    fn compare_kernel(&mut self, heal: bool, thoroughly: bool) -> Result<Vec<Gap>> {
+    /// What was found is in `gaps` also where it could not be put right.
+    fn compare_kernel(&mut self, heal: bool, thoroughly: bool, gaps: &mut Vec<Gap>) -> Result<()> {
         let prefixes: usize = self.programmed.values().map(|p| p.plan.acl().count()).sum();
         let access = (thoroughly || prefixes <= PREFIXES_EACH_TIME).then(|| self.access());
         let rates = self.programmed.values().map(|p| (p.plan.entry.number, p.plan.rates)).collect();
         let expected = Expected { image: &self.image, rates, access };
         let differences = self.plane.differences(&expected)?;
         if differences.is_empty() {
-            return Ok(Vec::new());
+            return Ok(());
         }
-        let mut slots = BTreeMap::new();
-        for difference in &differences {
-            if let Difference::Slots { place } = difference {
-                slots.insert(*place, self.plane.slot_differences(*place, || self.planned_slots(*place)));
+        let of_slots = differences.iter().filter_map(|difference| match difference {
+            Difference::Slots { place } => {
+                Some((*place, self.plane.slot_differences(*place, || self.planned_slots(*place))))
             }
-        }
-        let mut gaps = self.named(&differences, &slots);
+            _ => None,
+        });
+        let slots: SlotDifferences = of_slots.collect();
+        *gaps = self.named(&differences, &slots);
         // Whoever overwrites a whole map is not told each of its entries.
         if gaps.len() > MOST_GAPS {
             let folded: u64 = gaps.drain(MOST_GAPS..).map(|gap| 1 + gap.others).sum();
             gaps[MOST_GAPS - 1].others += folded;
         }
         if heal {
-            let written: BTreeMap<u32, Vec<(u32, Slot)>> = slots
-                .iter()
-                .map(|(place, slots)| (*place, slots.iter().map(|(slot, written, _)| (*slot, *written)).collect()))
-                .collect();
-            self.plane.restore(&differences, &expected, &written)?;
-            gaps.iter_mut().for_each(|gap| gap.healed = true);
+            self.plane.restore(&differences, &expected, &slots)?;
+            gaps.iter_mut().for_each(|gap| gap.healed = gap.entry != UNKNOWN_SLOTS);
         }
-        Ok(gaps)
+        Ok(())
     }
 
     /// What a table at this place holds where no slot is open.

@@ -123,7 +123,8 @@ impl Running {
 
     /// Looks how far the drill has come.
     pub(super) fn keep_drill(&mut self) {
-        let Some(mut drilling) = self.drilling.take().filter(|drilling| !drilling.said.over) else { return };
+        // One that is over stays, for whoever asks.
+        let Some(mut drilling) = self.drilling.take_if(|drilling| !drilling.said.over) else { return };
         let fault = drilling.said.fault;
         let ends = drilling.stage.is_none();
         let suffix = if ends { " over" } else { "" };
@@ -242,9 +243,8 @@ impl Stage {
         let differences = self.differences()?;
         let place = self.plan.entry.table;
         let slots = self.shadow.plane().slot_differences(place, || self.plan.settled_slots());
-        let written = slots.into_iter().map(|(slot, written, _)| (slot, written)).collect();
         let expected = Expected { image: &self.image, rates: BTreeMap::new(), access: None };
-        self.shadow.plane_mut().restore(&differences, &expected, &BTreeMap::from([(place, written)]))?;
+        self.shadow.plane_mut().restore(&differences, &expected, &BTreeMap::from([(place, slots)]))?;
         let left = self.differences()?;
         ensure!(left.is_empty(), "it is still there: {left:?}");
         Ok(())

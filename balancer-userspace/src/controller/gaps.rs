@@ -10,41 +10,38 @@ use super::explain::{address_of, v6};
 use super::running::Running;
 use crate::alarm::catalogue;
 use crate::control::api::{Gap, Layer};
-use crate::dataplane::Difference;
+use crate::dataplane::{Difference, SlotDifferences};
 use crate::model::{BackendId, ServiceName};
 use crate::plan::{LpmPrefix, acl_prefix};
 
-/// Slots of a table that differ: the slot, as written, as found.
-type Slots = [(u32, Slot, Slot)];
+/// The entry that a gap names where a table differs of which only the sum is known: the one before a change of seed,
+/// affinity or table size.
+pub(super) const UNKNOWN_SLOTS: &str = "slots of the former table";
 
 impl Running {
-    pub(super) fn named(&self, differences: &[Difference], slots: &BTreeMap<u32, Vec<(u32, Slot, Slot)>>) -> Vec<Gap> {
-        differences
-            .iter()
-            .filter_map(|difference| match difference {
-                Difference::Slots { place } => self.named_slots(*place, slots.get(place)?),
-                other => Some(self.named_one(other)),
-            })
-            .collect()
+    pub(super) fn named(&self, differences: &[Difference], slots: &SlotDifferences) -> Vec<Gap> {
+        let each = differences.iter().map(|difference| self.named_one(difference, slots));
+        each.collect()
     }
 
-    fn named_slots(&self, place: u32, slots: &Slots) -> Option<Gap> {
-        let (slot, written, found) = slots.first()?;
+    fn named_slots(&self, place: u32, slots: &[(u32, Slot, Slot)]) -> Gap {
         let (service, size) = self.table_owner(place);
+        let Some((slot, written, found)) = slots.first() else {
+            let gap = planned(catalogue::TABLE.name, "what was written", "something else");
+            return Gap { entry: UNKNOWN_SLOTS.to_owned(), service, ..gap };
+        };
         let owner = |slot: &Slot| self.owners_of(service.as_ref(), *slot);
-        Some(Gap {
+        Gap {
             entry: format!("slot {slot} of {size}"),
             others: slots.len() as u64 - 1,
             service: service.clone(),
             ..planned(catalogue::TABLE.name, &owner(written), &owner(found))
-        })
+        }
     }
 
-    fn named_one(&self, difference: &Difference) -> Gap {
+    fn named_one(&self, difference: &Difference, slots: &SlotDifferences) -> Gap {
         match difference {
-            Difference::Slots { place } => {
-                Gap { service: self.table_owner(*place).0, ..planned(catalogue::TABLE.name, "", "") }
-            }
+            Difference::Slots { place } => self.named_slots(*place, slots.get(place).map_or(&[], Vec::as_slice)),
             Difference::Table { place, written, found } => {
                 let found = found.map_or_else(|| "no table".to_owned(), |found| format!("map {found}"));
                 let service = self.table_owner(*place).0;

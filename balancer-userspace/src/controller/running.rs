@@ -149,6 +149,7 @@ impl Running {
     /// went). Answers which tables changed. Where a write fails, the kernel is read back before the next one.
     pub(super) fn reconcile(&mut self, mut dirty: BTreeSet<ServiceName>) -> Result<Vec<ServiceName>> {
         let trial = self.trial.take();
+        let because = std::mem::take(&mut self.because);
         let unsynced = self.unsynced.take();
         let resync = unsynced.is_some();
         if resync {
@@ -203,7 +204,7 @@ impl Running {
             return Err(error);
         }
         self.image = wanted;
-        self.note_applied(plans, &counts, &removed, given);
+        self.note_applied(plans, &counts, &removed, given, &because);
         Ok(changed)
     }
 
@@ -309,6 +310,7 @@ impl Running {
         published: &BTreeMap<u32, TableCounts>,
         removed: &[ServiceName],
         given: Given,
+        because: &[String],
     ) {
         if let Err(error) = self.state.save_generation(self.generation) {
             log::warn!("{error:#}");
@@ -317,7 +319,6 @@ impl Running {
             self.programmed.remove(name);
         }
         let now = Moment::new(Instant::now(), &given.counters);
-        let because = std::mem::take(&mut self.because);
         let because = if because.is_empty() { "routes, neighbours or health".to_owned() } else { because.join("; ") };
         let tables = plans.iter().map(|(name, plan)| table_of(name, plan, because.clone(), self.generation)).collect();
         if let Err(error) = self.journal.note(tables) {

@@ -68,6 +68,9 @@ pub enum Difference {
     },
 }
 
+/// By place of the table: slots that differ, as written, as found.
+pub type SlotDifferences = BTreeMap<u32, Vec<(u32, Slot, Slot)>>;
+
 /// What the maps should hold beside tables.
 pub struct Expected<'a> {
     pub image: &'a Image,
@@ -178,16 +181,17 @@ impl DataPlane {
         pairs.filter(|(_, (written, found))| written != found).map(|(p, (w, f))| (p as u32, w, f)).collect()
     }
 
-    /// Puts back what was written, for all of `differences`. `slots` are those of tables, by place.
+    /// Puts back what was written, for all of `differences`; `slots` are those of the tables among them.
     pub fn restore(
         &mut self,
         differences: &[Difference],
         expected: &Expected<'_>,
-        slots: &BTreeMap<u32, Vec<(u32, Slot)>>,
+        slots: &SlotDifferences,
     ) -> Result<()> {
         // What the program reads first comes last.
         for (place, slots) in slots {
-            self.tables.get(place).context("a table that is not ours")?.restore(slots)?;
+            let table = self.tables.get(place).context("a table that is not ours")?;
+            slots.iter().try_for_each(|(slot, written, _)| table.put(*slot, *written))?;
         }
         let mut changes = Changes::default();
         let mut index = false;
@@ -208,14 +212,8 @@ impl DataPlane {
                 Difference::Setting { name, .. } => index |= *name == "index",
             }
         }
-        for difference in self.setting_differences() {
-            if let Difference::Setting { name, written, .. } = difference
-                && name != "index"
-            {
-                let places: &[usize] = if name == "gates" { &[HEAD] } else { &[IDENTITY, IDENTITY + 1] };
-                let place = places.iter().find(|place| self.written[**place] == written);
-                place.into_iter().for_each(|place| self.settings.set(*place, written));
-            }
+        for place in [HEAD, IDENTITY, IDENTITY + 1] {
+            self.settings.set(place, self.written[place]);
         }
         // Both halves may have been touched: it is written anew, and the word that says which half is in force with it.
         changes.index = index.then(|| expected.image.index.clone());

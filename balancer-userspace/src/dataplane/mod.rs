@@ -23,7 +23,7 @@ mod table;
 mod write;
 
 pub use attach::{AttachError, Attached};
-pub use compare::{Difference, Expected, LinkState};
+pub use compare::{Difference, Expected, LinkState, SlotDifferences};
 pub use counters::Counters;
 pub use detach::{detach, detach_unattended};
 pub use events::{Events, Told, Watched};

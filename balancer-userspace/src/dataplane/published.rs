@@ -131,12 +131,8 @@ impl Published {
         Ok(())
     }
 
-    /// Puts back what was written.
-    pub(super) fn restore(&self, slots: &[(u32, Slot)]) -> Result<()> {
-        slots.iter().try_for_each(|(place, slot)| self.put(*place, *slot))
-    }
-
-    fn put(&self, place: u32, slot: Slot) -> Result<()> {
+    /// Writes one slot, and does not remember that.
+    pub(super) fn put(&self, place: u32, slot: Slot) -> Result<()> {
         let word =
             self.mapped.words().get(slot::value_index(place) as usize).context("the slot lies beyond the table")?;
         let half = (place % slot::SLOTS_PER_VALUE) as usize;

@@ -89,7 +89,7 @@ impl Shadow {
 
     /// As somebody else would: what was written stays what is expected.
     pub fn overwrite_slot(&mut self, place: u32, slot: u32, with: Slot) -> Result<()> {
-        self.plane.tables.get(&place).context("there is no such table")?.restore(&[(slot, with)])
+        self.plane.tables.get(&place).context("there is no such table")?.put(slot, with)
     }
 
     /// As [`Shadow::overwrite_slot`]: the entry is empty then.
