@@ -164,7 +164,7 @@ impl World {
         world.changes.rates = model.rates.iter().map(|(number, rates)| (*number, *rates)).collect();
         world.changes.former = model.former.iter().map(|(number, former)| (*number, *former)).collect();
         for (place, slots) in &model.tables {
-            world.changes.publish.push((*place, NewTable::new(slots.clone())?));
+            world.changes.publish.push((*place, NewTable::new(slots)?));
         }
         for (number, size) in &model.flow_tables {
             world.changes.flow_tables.push((u32::from(*number), *size as u32));

@@ -115,7 +115,7 @@ impl Running {
         plan.add_lookups(&mut image);
         plan.add_backends(&mut image);
         image.sort_ranges();
-        shadow.publish(image.clone(), plan.entry.table, plan.settled_slots())?;
+        shadow.publish(image.clone(), plan.entry.table, &plan.settled_slots())?;
         let stage = Stage { shadow, service, plan, image };
         ensure!(stage.differences()?.is_empty(), "the shadow is not as it was written before any fault");
         Ok(stage)

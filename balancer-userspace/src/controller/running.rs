@@ -277,7 +277,7 @@ impl Running {
             let step = step(before.as_deref(), &plan.owners(), plan.keeps, alive);
             // A table adopted from an earlier controller stays where it is the same to the bit.
             let same = before.as_ref() == Some(&step.slots);
-            Ok(if same { None } else { Some((NewTable::new(step.slots)?, step.moved)) })
+            Ok(if same { None } else { Some((NewTable::new(&step.slots)?, step.moved)) })
         });
         let (mut publish, mut changed) = (Vec::new(), Vec::new());
         for ((name, plan, _), table) in outdated.into_iter().zip(built) {

@@ -1,7 +1,7 @@
 //! What the kernel holds against what was written to it, and the way back.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 
 use anyhow::{Context, Result};
 use balancer_common::layout::{BackendEntry, PortRange, RateLimits, ServerIdKey, ServiceEntry, ServiceKey};
@@ -223,8 +223,8 @@ impl DataPlane {
     /// Publishes a table that is still ours once more.
     fn show_again(&self, place: u32) -> Result<()> {
         let table = self.tables.get(&place).context("a table that is not ours")?;
-        let descriptor = table.map.fd().as_fd().as_raw_fd() as u32;
-        syscall::update(self.table_map.fd().as_fd(), &[place], &[descriptor]).context("publishing a table again")
+        syscall::update(self.table_map.fd().as_fd(), &[place], &[table.descriptor()])
+            .context("publishing a table again")
     }
 
     /// Whether the program on the interface is ours, as its pinned link says.

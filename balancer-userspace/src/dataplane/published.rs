@@ -1,6 +1,6 @@
 //! A table that packets read, and what was written to it: enough to see whether somebody else wrote too.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, ensure};
@@ -8,7 +8,7 @@ use aya::maps::MapData;
 use balancer_common::slot::{self, Slot};
 
 use super::mapped::Mapped;
-use super::table::NewTable;
+use super::table::empty_map;
 
 /// A sum over slots, each times an odd number of its own: one slot that differs always shows, and slots can be exchanged
 /// one by one without the others being read.
@@ -32,7 +32,7 @@ impl Digest {
     }
 }
 
-/// A table at a place of the map of tables.
+/// A table, in the map of tables or about to be.
 pub(super) struct Published {
     /// Open for as long as this value: whoever deletes it from the map of tables takes it from no one here.
     pub(super) map: MapData,
@@ -46,32 +46,46 @@ pub(super) struct Published {
 }
 
 impl Published {
-    /// A table of which nothing is known but what it holds now.
-    pub(super) fn adopt(map: MapData, slots: u32) -> Result<Self> {
-        let values = map.info()?.max_entries();
-        ensure!(values == slot::values_for(slots), "the table has {values} values, which {slots} slots don't take");
-        let mapped = Mapped::new(map.fd().as_fd(), values as usize).context("mapping a table")?;
-        let id = map.info()?.id();
-        let mut table = Self { map, mapped, id, count: slots, digest: Digest::default(), open: None };
-        let there = table.read();
-        table.digest = Digest::of(&there);
-        table.remember(&there);
+    /// A new table with these slots.
+    pub(super) fn new(slots: &[Slot]) -> Result<Self> {
+        let count = slots.len() as u32;
+        let map = empty_map(slot::values_for(count)).with_context(|| format!("making a table of {count} slots"))?;
+        let mut table = Self::of(map, count)?;
+        table.overwrite(slots);
         Ok(table)
     }
 
-    pub(super) fn new(table: &NewTable) -> Result<Self> {
-        let map = MapData::from_fd(table.map.fd().as_fd().try_clone_to_owned()?)?;
-        let mapped =
-            Mapped::new(map.fd().as_fd(), slot::values_for(table.counts.slots) as usize).context("mapping a table")?;
-        let id = map.info()?.id();
-        let mut published =
-            Self { map, mapped, id, count: table.counts.slots, digest: Digest::of(table.slots()), open: None };
-        published.remember(table.slots());
-        Ok(published)
+    /// A table of which nothing is known but what it holds now.
+    pub(super) fn adopt(map: MapData, count: u32) -> Result<Self> {
+        let mut table = Self::of(map, count)?;
+        table.remember(&table.read());
+        Ok(table)
+    }
+
+    fn of(map: MapData, count: u32) -> Result<Self> {
+        let info = map.info()?;
+        let (values, id) = (info.max_entries(), info.id());
+        ensure!(values == slot::values_for(count), "the table has {values} values, which {count} slots don't take");
+        let mapped = Mapped::new(map.fd().as_fd(), values as usize).context("mapping a table")?;
+        Ok(Self { map, mapped, id, count, digest: Digest::default(), open: None })
+    }
+
+    /// Writes other slots, as many.
+    pub(super) fn overwrite(&mut self, slots: &[Slot]) {
+        let pair = |pair: &[Slot]| u64::from(pair[0].0) | u64::from(pair.get(1).map_or(0, |slot| slot.0)) << 32;
+        let values: Vec<u64> = slots.chunks(slot::SLOTS_PER_VALUE as usize).map(pair).collect();
+        self.mapped.write(0, &values);
+        self.remember(slots);
     }
 
     fn remember(&mut self, slots: &[Slot]) {
+        self.digest = Digest::of(slots);
         self.open = slots.iter().any(|slot| slot.is_open()).then(|| slots.to_vec());
+    }
+
+    /// As the map of tables takes it.
+    pub(super) fn descriptor(&self) -> u32 {
+        self.map.fd().as_fd().as_raw_fd() as u32
     }
 
     /// What the kernel holds.

@@ -1,7 +1,7 @@
 //! The program once more, over maps of its own: tables are tried there before a packet sees them.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 
 use anyhow::{Context, Result};
 use aya::programs::{TestRun, TestRunOptions};
@@ -11,6 +11,7 @@ use balancer_common::slot::{BackendIndex, Slot};
 use super::image::Image;
 use super::load::DataPlane;
 use super::pins::Pins;
+use super::published::Published;
 use super::syscall;
 use super::table::NewTable;
 use crate::model::{DatapathLog, Limits};
@@ -20,7 +21,7 @@ pub struct Shadow {
     plane: DataPlane,
     image: Image,
     /// By their places.
-    tables: BTreeMap<u32, NewTable>,
+    tables: BTreeMap<u32, Published>,
 }
 
 impl DataPlane {
@@ -49,8 +50,8 @@ impl Shadow {
         image.index.entries.values_mut().chain(image.prefixes.values_mut()).for_each(|entry| entry.flags &= !apart);
         image.server_ids.clear();
         for (place, table) in tables {
-            let slots: Vec<Slot> = table.slots().iter().map(|slot| Slot::closed(slot.owner())).collect();
-            self.put(*place, slots)?;
+            let slots: Vec<Slot> = table.table.read().iter().map(|slot| Slot::closed(slot.owner())).collect();
+            self.put(*place, &slots)?;
         }
         self.plane.apply(self.image.changes_to(&image))?;
         self.image = image;
@@ -58,20 +59,20 @@ impl Shadow {
     }
 
     /// Over the table that is there, which no packet reads now, where it is as long.
-    fn put(&mut self, place: u32, slots: Vec<Slot>) -> Result<()> {
-        if let Some(there) = self.tables.get(&place).filter(|table| table.counts.slots as usize == slots.len()) {
-            return there.overwrite(&slots);
+    fn put(&mut self, place: u32, slots: &[Slot]) -> Result<()> {
+        if let Some(there) = self.tables.get_mut(&place).filter(|table| table.count() as usize == slots.len()) {
+            there.overwrite(slots);
+            return Ok(());
         }
-        let mut table = NewTable::new(slots)?;
-        table.forget_slots();
-        let descriptor = table.map.fd().as_fd().as_raw_fd() as u32;
+        let table = Published::new(slots)?;
+        let descriptor = table.descriptor();
         syscall::update(self.plane.table_map.fd().as_fd(), &[place], &[descriptor]).context("a table of the shadow")?;
         self.tables.insert(place, table);
         Ok(())
     }
 
     /// Has the shadow forward by `image` and by this one table, as the data plane itself would publish it.
-    pub fn publish(&mut self, image: Image, place: u32, slots: Vec<Slot>) -> Result<()> {
+    pub fn publish(&mut self, image: Image, place: u32, slots: &[Slot]) -> Result<()> {
         let mut changes = self.image.changes_to(&image);
         changes.publish.push((place, NewTable::new(slots)?));
         self.plane.apply(changes)?;

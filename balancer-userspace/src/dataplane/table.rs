@@ -2,7 +2,6 @@
 //! by one only where they close.
 
 use std::collections::BTreeMap;
-use std::os::fd::AsFd;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -10,15 +9,14 @@ use aya::maps::MapData;
 use aya_obj::generated::bpf_map_type;
 use balancer_common::slot::{self, BackendIndex, Slot};
 
-use super::mapped::Mapped;
+use super::published::Published;
 
 const BPF_F_INNER_MAP: u32 = 1 << 12;
 const BPF_F_MMAPABLE: u32 = 1 << 10;
 
 /// A table that no packet has seen yet.
 pub struct NewTable {
-    pub(super) map: MapData,
-    slots: Vec<Slot>,
+    pub(super) table: Published,
     pub counts: TableCounts,
 }
 
@@ -37,38 +35,9 @@ pub struct TableCounts {
 }
 
 impl NewTable {
-    pub fn new(slots: Vec<Slot>) -> Result<Self> {
-        let count = slots.len() as u32;
-        let values = slot::values_for(count);
-        let map = empty_map(values).with_context(|| format!("making a table of {count} slots"))?;
-        let mapped = Mapped::new(map.fd().as_fd(), values as usize).context("mapping a new table")?;
-        mapped.write(0, &values_of(&slots));
-        Ok(Self { map, counts: TableCounts::of(&slots), slots })
+    pub fn new(slots: &[Slot]) -> Result<Self> {
+        Ok(Self { table: Published::new(slots)?, counts: TableCounts::of(slots) })
     }
-
-    /// What stands in it.
-    pub(super) fn slots(&self) -> &[Slot] {
-        &self.slots
-    }
-
-    /// Nobody asks for the slots any more.
-    pub(super) fn forget_slots(&mut self) {
-        self.slots = Vec::new();
-    }
-
-    /// Other slots, as many; the counts stay what they were.
-    pub(super) fn overwrite(&self, slots: &[Slot]) -> Result<()> {
-        let values = values_of(slots);
-        let mapped = Mapped::new(self.map.fd().as_fd(), values.len()).context("mapping a table")?;
-        mapped.write(0, &values);
-        Ok(())
-    }
-}
-
-/// Slots as a table's map holds them.
-fn values_of(slots: &[Slot]) -> Vec<u64> {
-    let pair = |pair: &[Slot]| u64::from(pair[0].0) | u64::from(pair.get(1).map_or(0, |slot| slot.0)) << 32;
-    slots.chunks(slot::SLOTS_PER_VALUE as usize).map(pair).collect()
 }
 
 /// A map that can stand in a map of tables.

@@ -1,6 +1,6 @@
 //! Reading the maps back and writing to them.
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 
 use anyhow::{Context, Result};
 use aya::maps::MapData;
@@ -100,7 +100,7 @@ impl DataPlane {
 
     /// Writes `changes`, in an order in which every packet finds either the state before or the one after, whole:
     /// what is pointed to before what points to it, and the reverse for what goes.
-    pub fn apply(&mut self, changes: Changes) -> Result<()> {
+    pub fn apply(&mut self, mut changes: Changes) -> Result<()> {
         for (index, entry) in &changes.set_backends {
             self.backends.set(u32::from(*index), entry, 0).with_context(|| full("backend", "limits.backends"))?;
         }
@@ -120,7 +120,7 @@ impl DataPlane {
             self.former.set(u32::from(*number), former, 0).context("writing a former mapping")?;
         }
         self.provide_tracks(&changes)?;
-        self.publish(&changes.publish)?;
+        self.publish(std::mem::take(&mut changes.publish))?;
         self.write_lookups(&changes)?;
         self.take_away(&changes)
     }
@@ -138,17 +138,15 @@ impl DataPlane {
     }
 
     /// Swaps whole tables in, all with one system call and one grace period.
-    fn publish(&mut self, tables: &[(u32, NewTable)]) -> Result<()> {
-        for (place, table) in tables {
-            pin_over(&table.map, &self.pins.table(*place))?;
+    fn publish(&mut self, tables: Vec<(u32, NewTable)>) -> Result<()> {
+        for (place, new) in &tables {
+            pin_over(&new.table.map, &self.pins.table(*place))?;
         }
         let places: Vec<u32> = tables.iter().map(|(place, _)| *place).collect();
-        let descriptors: Vec<u32> = tables.iter().map(|(_, t)| t.map.fd().as_fd().as_raw_fd() as u32).collect();
+        let descriptors: Vec<u32> = tables.iter().map(|(_, new)| new.table.descriptor()).collect();
         syscall::update(self.table_map.fd().as_fd(), &places, &descriptors)
             .with_context(|| full("table", "limits.services"))?;
-        for (place, table) in tables {
-            self.tables.insert(*place, Published::new(table)?);
-        }
+        self.tables.extend(tables.into_iter().map(|(place, new)| (place, new.table)));
         Ok(())
     }
 

@@ -107,11 +107,11 @@ impl Filling {
         let opens = matches!(feature, Feature::Open | Feature::Full | Feature::Window);
         let slot = |slot| if opens { Slot::open(owner(slot), owner(slot + 1)) } else { Slot::closed(owner(slot)) };
         let slots: Vec<Slot> = (0..SLOTS).map(slot).collect();
-        self.changes.publish.push((entry.table, NewTable::new(slots)?));
+        self.changes.publish.push((entry.table, NewTable::new(&slots)?));
         if feature == Feature::Former {
             let slots: Vec<Slot> = (0..SLOTS).map(|slot| Slot::closed(owner(slot + 1))).collect();
             let (table, keys) = (entry.table + 1, HashKeys { first: 1, ..KEYS });
-            self.changes.publish.push((table, NewTable::new(slots)?));
+            self.changes.publish.push((table, NewTable::new(&slots)?));
             let former = Former { keys, table, table_size: SLOTS, port_mask: u32::MAX, since: 0 };
             self.changes.former.push((number, former));
         }
