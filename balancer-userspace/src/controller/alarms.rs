@@ -1,17 +1,14 @@
 //! What is wrong now, from everything that the controller knows; once a second.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::Result;
-
-use super::guarded::{Counted, dropping, repeating};
+use super::counts::Counts;
 use super::running::Running;
 use crate::alarm::catalogue::{self, Definition};
 use crate::alarm::{Alarm, Alarms, Delivery, Raised, Subject};
 use crate::control::api::Gap;
-use crate::model::ServiceName;
+use crate::doctor::Filled;
 
 /// How far back rates reach.
 const WINDOW: Duration = Duration::from_secs(30);
@@ -19,8 +16,6 @@ const WINDOW: Duration = Duration::from_secs(30);
 const LOAD_WINDOW: Duration = Duration::from_secs(10);
 /// After a change backends are looked for and probed first.
 const SETTLING: Duration = Duration::from_secs(5);
-/// How full a map may be.
-const NEARLY_FULL: f64 = 0.9;
 /// How long it is said that a change was taken back.
 const TOLD: Duration = Duration::from_secs(3600);
 
@@ -73,22 +68,19 @@ impl Watchtower {
 /// What was counted at a moment.
 struct Moment {
     at: Instant,
-    counted: Counted,
-    full: BTreeMap<ServiceName, u64>,
-    /// New flows of servers that declare what they can take.
-    servers: BTreeMap<IpAddr, u64>,
+    counts: Counts,
 }
 
 impl Running {
     /// Looks at everything; answers which alarms came and which went.
     pub(super) fn watch_alarms(&mut self) -> Vec<Alarm> {
-        match self.moment() {
-            Ok(moment) => {
-                let moments = &mut self.watchtower.moments;
-                while moments.len() > 1 && moment.at.duration_since(moments[1].at) >= WINDOW {
+        match self.counts() {
+            Ok(counts) => {
+                let (moments, at) = (&mut self.watchtower.moments, Instant::now());
+                while moments.len() > 1 && at.duration_since(moments[1].at) >= WINDOW {
                     moments.pop_front();
                 }
-                moments.push_back(moment);
+                moments.push_back(Moment { at, counts });
             }
             Err(error) => log::error!("{error:#}"),
         }
@@ -135,11 +127,9 @@ impl Running {
         if let Some((_, why)) = self.watchtower.disagreed.as_ref().filter(recent) {
             raise(&catalogue::DISAGREES, Subject::default(), why.clone());
         }
-        for (map, (used, capacity)) in self.map_fill() {
-            if used as f64 > capacity as f64 * NEARLY_FULL {
-                let summary = format!("{used} of {capacity} entries of the map of {map} are in use");
-                raise(&catalogue::MAP, Subject::entry(map), summary);
-            }
+        for Filled { map, used, capacity, .. } in self.map_fill().into_iter().filter(Filled::is_nearly_full) {
+            let summary = format!("{used} of {capacity} entries of the map of {map} are in use");
+            raise(&catalogue::MAP, Subject::entry(map), summary);
         }
         for (name, told) in &self.watchtower.deliveries {
             if let Some(why) = &told.unreached {
@@ -162,25 +152,23 @@ impl Running {
         let mut raise = |definition: &'static Definition, subject: Subject, summary: String| {
             raised.push(Raised { definition, subject, summary });
         };
-        if let Some(summary) = dropping(&then.counted, &now.counted) {
+        if let Some(summary) = now.counts.dropping(&then.counts) {
             raise(&catalogue::DROPPED, Subject::default(), summary);
         }
-        for (service, summary) in repeating(&then.counted, &now.counted) {
+        for (service, summary) in now.counts.repeating(&then.counts) {
             raise(&catalogue::REPEATED, Subject::service(service), summary);
         }
-        for (service, full) in &now.full {
-            let new = full.saturating_sub(then.full.get(service).copied().unwrap_or(*full));
-            if new > 0 {
-                let summary = format!("{new} flows in {seconds:.0} s met a full flow table");
-                raise(&catalogue::FLOW_TABLE, Subject::service(service), summary);
-            }
+        for (service, new) in now.counts.overflowing(&then.counts) {
+            let summary = format!("{new} flows in {seconds:.0} s met a full flow table");
+            raise(&catalogue::FLOW_TABLE, Subject::service(service), summary);
         }
         // Servers fall over sooner than the rest shows.
         let recent = self.watchtower.moments.iter().find(|moment| now.at.duration_since(moment.at) <= LOAD_WINDOW);
         let then = recent.unwrap_or(then);
         let seconds = now.at.duration_since(then.at).as_secs_f64().max(1.0);
         for (service, backend, most) in self.declared() {
-            let (Some(after), Some(before)) = (now.servers.get(&backend.address), then.servers.get(&backend.address))
+            let (Some(after), Some(before)) =
+                (now.counts.servers.get(&backend.address), then.counts.servers.get(&backend.address))
             else {
                 continue;
             };
@@ -191,32 +179,6 @@ impl Running {
             }
         }
         raised
-    }
-
-    /// Backends that declare how many new flows a second they can take.
-    fn declared(&self) -> impl Iterator<Item = (&crate::model::Service, &crate::model::Backend, u64)> {
-        let pairs = self.config.services.iter().flat_map(|service| service.backends.iter().map(move |b| (service, b)));
-        pairs.filter_map(|(service, backend)| Some((service, backend, backend.capacity.new_flows?)))
-    }
-
-    fn moment(&self) -> Result<Moment> {
-        let counters = self.counters()?;
-        let services = self.plane.service_counters(self.pools.services.highest())?;
-        let numbers = self.allocations.services.iter();
-        let full = numbers
-            .filter_map(|(name, number)| Some((name.clone(), services.get(usize::from(*number))?.flow_table_full)));
-        let mut servers: BTreeMap<IpAddr, u64> = self.declared().map(|(_, backend, _)| (backend.address, 0)).collect();
-        if !servers.is_empty() {
-            for (id, allocated) in &self.allocations.backends {
-                let backends = self.service(&id.service).map(|service| service.backends.as_slice()).unwrap_or_default();
-                let address = backends.iter().find(|backend| backend.name == id.backend).map(|backend| backend.address);
-                let flows = counters.get(usize::from(allocated.index)).map_or(0, |counters| counters.new_flows);
-                if let Some(sum) = address.and_then(|address| servers.get_mut(&address)) {
-                    *sum += flows + allocated.base.new_flows;
-                }
-            }
-        }
-        Ok(Moment { at: Instant::now(), counted: self.counted()?, full: full.collect(), servers })
     }
 }
 

@@ -4,10 +4,8 @@
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use anyhow::Result;
-use balancer_common::headers::Be16;
 use balancer_common::layout::{ServiceEntry, flags};
-use balancer_common::slot::{BackendIndex, Slot};
-use balancer_common::{hash, parse};
+use balancer_common::slot::{BackendIndex, NO_BACKEND, Slot};
 use nix::ifaddrs::getifaddrs;
 use tokio::time::Instant;
 
@@ -19,7 +17,7 @@ use crate::dataplane::Attached;
 use crate::doctor::{self, Filled, Known, Patient, Plane, Way, room};
 use crate::model::{Backend, BackendId, BackendName, CheckKind, Protocol, Service, ServiceName};
 use crate::neighbor::Reachability;
-use crate::plan::words;
+use crate::plan::slot_of;
 use crate::spec::lint::longest_packet;
 
 /// One thing that the doctor asks.
@@ -124,7 +122,7 @@ impl Running {
     pub(super) fn answer_doctor(&mut self, question: Question) {
         // An asker that has gone needs no answer.
         match question {
-            Question::Known(answer) => drop(answer.send(self.known().map_err(failed))),
+            Question::Known(answer) => drop(answer.send(Ok(self.known()))),
             Question::Services(answer) => {
                 let names = self.config.services.iter().map(|service| service.name.clone());
                 drop(answer.send(Ok(names.collect())));
@@ -141,44 +139,31 @@ impl Running {
                 drop(answer.send(Ok(())));
             }
             Question::Room { backend, answer } => {
-                let entry = self.allocations.backends.get(&backend).and_then(|a| self.image.backends.get(&a.index));
-                drop(answer.send(Ok(entry.map(room))));
+                drop(answer.send(Ok(self.entry_of(&backend).map(room))));
             }
         }
     }
 
-    fn known(&mut self) -> Result<Known> {
-        let limits = &self.config.limits;
-        let filled = |what: &str, setting, used: usize, capacity: u32| Filled {
-            what: what.to_owned(),
-            setting,
-            used: used as u64,
-            capacity: u64::from(capacity),
-        };
-        let prefixes = self.programmed.values().map(|programmed| programmed.plan.acl().count()).sum();
-        let mut maps = vec![
-            filled("services", "limits.services", self.pools.services.in_use(), limits.services),
-            filled("backends", "limits.backends", self.pools.backends.in_use(), limits.backends),
-            filled("prefixes of lists", "limits.acl_prefixes", prefixes, limits.acl_prefixes),
-        ];
-        for service in &self.config.services {
-            let flows = self.programmed.get(&service.name).map_or(0, |programmed| programmed.tracked.flows);
-            let what = format!("entries of {}'s flow table", service.name);
-            let setting = "service.connections.flow_table";
-            maps.push(filled(&what, setting, flows as usize, service.connections.flow_table));
-        }
+    fn known(&self) -> Known {
+        let flow_tables = self.config.services.iter().map(|service| Filled {
+            map: "flows",
+            what: format!("entries of {}'s flow table", service.name),
+            setting: "service.connections.flow_table",
+            used: self.programmed.get(&service.name).map_or(0, |programmed| programmed.tracked.flows),
+            capacity: service.connections.flow_table.into(),
+        });
         let leaves_by = self.reachable.values().filter_map(|reachability| match reachability {
             Reachability::Resolved(hop) => Some(hop.interface.clone()),
             _ => None,
         });
         let checked = self.config.services.iter().filter(|service| service.health.kind != CheckKind::None);
-        Ok(Known {
+        Known {
             interfaces: self.interface_statuses(),
             leaves_by: leaves_by.collect(),
-            maps,
+            maps: self.map_fill().into_iter().chain(flow_tables).collect(),
             checked: checked.map(|service| service.backends.len()).sum(),
-            program: self.plane.xdp()?.info()?.id(),
-        })
+            program: self.plane.program_id(),
+        }
     }
 
     fn patients(&self, name: &ServiceName, only: &[BackendName]) -> Result<Vec<Patient>, Refusal> {
@@ -194,7 +179,6 @@ impl Running {
 
     fn patient(&self, service: &Service, backend: &Backend, source: Option<IpAddr>, way: Way) -> Patient {
         let id = id(service, backend);
-        let entry = self.allocations.backends.get(&id).and_then(|a| self.image.backends.get(&a.index)).copied();
         Patient {
             protocol: service.protocol,
             service: SocketAddr::new(service.address, service.port),
@@ -202,7 +186,7 @@ impl Running {
             checked: service.health.port.unwrap_or(backend.port),
             reachability: self.reachable.get(&wanted(service, backend)).cloned().unwrap_or(Reachability::Pending),
             rules: self.programmed.get(&service.name).map(|programmed| programmed.plan.entry).unwrap_or_default(),
-            entry,
+            entry: self.entry_of(&id).copied(),
             source,
             outer: source_towards(backend.address),
             way,
@@ -233,7 +217,7 @@ impl Running {
                 let reason = "lists or rates of the service could refuse this host".to_owned();
                 return (Some(source), Way::Socket(reason));
             }
-            let index = self.allocations.backends.get(&id(service, backend)).map_or(0, |a| a.index);
+            let index = self.index_of(&id(service, backend)).unwrap_or(NO_BACKEND);
             let known = found.iter().position(|(of, _)| *of == source);
             let at = known.unwrap_or_else(|| {
                 found.push((source, ports(service, entry, table, source)));
@@ -270,9 +254,8 @@ fn failed(error: anyhow::Error) -> Refusal {
 fn ports(service: &Service, entry: &ServiceEntry, table: &[Slot], source: IpAddr) -> Vec<Vec<u16>> {
     let mut ports: Vec<Vec<u16>> = Vec::new();
     for port in FIRST_PORT..=u16::MAX {
-        let both = parse::ports(Be16::new(port), Be16::new(service.port)) & entry.port_mask;
-        let hash = hash::of_flow(&entry.keys, source.is_ipv6(), &words(source), both);
-        let Some(slot) = table.get(hash::slot(hash, entry.table_size) as usize) else { continue };
+        let slot = slot_of(entry, SocketAddr::new(source, port), service.port);
+        let Some(slot) = table.get(slot as usize) else { continue };
         let owner = usize::from(slot.owner());
         if slot.is_open() {
             continue;

@@ -15,7 +15,7 @@ use balancer_common::{hash, lookup};
 use super::running::Running;
 use crate::control::api::{ConfigText, Elsewhere, Explain, Explanation, Flow, ProgramSaid, PutThere, Route};
 use crate::controller::handle::Refusal;
-use crate::dataplane::KernelTables;
+use crate::dataplane::{ANSWERS, KernelTables, XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX};
 use crate::journal::{Change, Hashed};
 use crate::model::{BackendName, Guard, Protocol, Service, ServiceName};
 use crate::opening::Opening;
@@ -182,8 +182,7 @@ impl Running {
             Verdict::Pass => answer == XDP_PASS,
             Verdict::Drop(_) => answer == XDP_DROP,
         };
-        let said = ["XDP_ABORTED", "XDP_DROP", "XDP_PASS", "XDP_TX", "XDP_REDIRECT"];
-        let said = said.get(answer as usize).copied().unwrap_or("an unknown answer").to_owned();
+        let said = ANSWERS.get(answer as usize).copied().unwrap_or("an unknown answer").to_owned();
         // The model has tokens always.
         let agrees = same || (limited && answer == XDP_DROP);
         if agrees && !same {
@@ -262,12 +261,6 @@ impl Running {
         all.find(|(id, there)| id.service == *service && *there == index).map(|(id, _)| id.backend.clone())
     }
 }
-
-/// XDP's answers (linux/bpf.h).
-const XDP_DROP: u32 = 1;
-const XDP_PASS: u32 = 2;
-const XDP_TX: u32 = 3;
-const XDP_REDIRECT: u32 = 4;
 
 /// Who may open flows.
 fn access(guard: &Guard) -> String {

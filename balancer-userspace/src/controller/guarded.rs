@@ -4,32 +4,20 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use balancer_common::verdict::Reason;
-
 use super::apply::{Asked, Proposal};
-use super::running::{Running, id};
+use super::counts::Counts;
+use super::running::Running;
 use super::trial::Trial;
 use crate::control::api::{ChangeKind, Guard, PlannedService, Reloaded};
 use crate::controller::handle::Refusal;
 use crate::health::Health;
 use crate::history::Outcome;
-use crate::model::{BackendId, Risk, ServiceName, Weight};
+use crate::model::{BackendId, Risk, Weight};
 use crate::state::Fallback;
 
 /// Of a service's slots, what one step moves.
 const STEP: f64 = 0.1;
 const MOST_STEPS: u32 = 10;
-/// Clients that must send their SYN again, of those whose flows are remembered, and how many of them make a finding.
-const REPEATED: f64 = 0.05;
-const LEAST_REPEATED: u64 = 20;
-/// Packets that are dropped for a reason of ours, of those forwarded.
-const DROPPED: f64 = 0.01;
-const LEAST_DROPPED: u64 = 20;
-
-/// Drops that a change can cause; the others are for what clients send.
-const OURS: [Reason; 5] =
-    [Reason::NoBackend, Reason::BackendMissing, Reason::PacketTooBig, Reason::NoHeadroom, Reason::FlowTableFull];
-
 /// A change that nobody has confirmed yet.
 pub(super) struct Guarded {
     fallback: Fallback,
@@ -37,7 +25,7 @@ pub(super) struct Guarded {
     shares: BTreeMap<BackendId, (f64, f64)>,
     /// Backends that were up.
     up: Vec<BackendId>,
-    before: Counted,
+    before: Counts,
     asked: Asked,
     step: u32,
     steps: u32,
@@ -46,15 +34,6 @@ pub(super) struct Guarded {
     deadline: Instant,
     /// That it is taken back is in the history.
     recorded: bool,
-}
-
-/// What is watched, as counted at a moment.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Counted {
-    pub(super) forwarded: u64,
-    pub(super) dropped: u64,
-    /// New flows and repeated SYNs.
-    pub(super) services: BTreeMap<ServiceName, (u64, u64)>,
 }
 
 impl Guarded {
@@ -118,7 +97,7 @@ impl Running {
         let guarded = Guarded {
             shares: shares.collect(),
             up: up.map(|(id, _)| id.clone()).collect(),
-            before: self.counted().map_err(failed)?,
+            before: self.counts().map_err(failed)?,
             asked: asked.clone(),
             step: 1,
             steps,
@@ -239,50 +218,11 @@ impl Running {
         if let Some(id) = guarded.up.iter().find(down) {
             return Some(format!("{id} went down"));
         }
-        let now = match self.counted() {
+        let now = match self.counts() {
             Ok(now) => now,
             Err(error) => return Some(format!("nothing can be counted: {error:#}")),
         };
-        let repeated = || repeating(&guarded.before, &now).into_iter().next();
-        dropping(&guarded.before, &now).or_else(|| repeated().map(|(name, summary)| format!("{name}: {summary}")))
+        let repeated = || now.repeating(&guarded.before).into_iter().next();
+        now.dropping(&guarded.before).or_else(|| repeated().map(|(name, summary)| format!("{name}: {summary}")))
     }
-
-    pub(super) fn counted(&self) -> anyhow::Result<Counted> {
-        let counters = self.counters()?;
-        let services = self.plane.service_counters(self.pools.services.highest())?;
-        let drops = self.plane.drops()?;
-        let mut counted = Counted {
-            forwarded: counters.iter().map(|counters| counters.packets).sum(),
-            dropped: OURS.iter().filter_map(|reason| drops.get(*reason as usize)).sum(),
-            services: BTreeMap::new(),
-        };
-        for service in &self.config.services {
-            let places = service.backends.iter().filter_map(|b| self.allocations.backends.get(&id(service, b)));
-            let of = |index: u16| counters.get(usize::from(index)).map_or(0, |counters| counters.new_flows);
-            let flows = places.map(|place| of(place.index)).sum();
-            let number = self.allocations.services.get(&service.name);
-            let repeated = number.and_then(|n| services.get(usize::from(*n))).map_or(0, |of| of.syn_repeated);
-            counted.services.insert(service.name.clone(), (flows, repeated));
-        }
-        Ok(counted)
-    }
-}
-
-/// Whether too many packets were dropped between two counts, in words.
-pub(super) fn dropping(before: &Counted, now: &Counted) -> Option<String> {
-    let dropped = now.dropped.saturating_sub(before.dropped);
-    let forwarded = now.forwarded.saturating_sub(before.forwarded);
-    let many = dropped >= LEAST_DROPPED && dropped as f64 > forwarded as f64 * DROPPED;
-    many.then(|| format!("{dropped} packets were dropped, and {forwarded} forwarded"))
-}
-
-/// Services whose clients had to send too many SYNs again between two counts.
-pub(super) fn repeating<'c>(before: &Counted, now: &'c Counted) -> Vec<(&'c ServiceName, String)> {
-    let of_service = |(name, (flows, repeated)): (&'c ServiceName, &(u64, u64))| {
-        let (flows_before, repeated_before) = before.services.get(name).copied().unwrap_or_default();
-        let (flows, repeated) = (flows.saturating_sub(flows_before), repeated.saturating_sub(repeated_before));
-        let many = repeated >= LEAST_REPEATED && repeated as f64 > flows as f64 * REPEATED;
-        many.then(|| (name, format!("{repeated} SYNs came again, of {flows} new flows: somebody does not answer")))
-    };
-    now.services.iter().filter_map(of_service).collect()
 }

@@ -121,8 +121,7 @@ impl Running {
     pub(super) fn keep_next_hops(&mut self) {
         let mut kept = Vec::new();
         for (service, backend) in self.pairs() {
-            let allocated = self.allocations.backends.get(&id(service, backend));
-            if let Some(entry) = allocated.and_then(|allocated| self.image.backends.get(&allocated.index)) {
+            if let Some(entry) = self.entry_of(&id(service, backend)) {
                 kept.push((wanted(service, backend), Reachability::Resolved(next_hop(entry, backend.address))));
             }
         }

@@ -10,6 +10,7 @@ mod apply;
 mod build;
 mod capture;
 mod change;
+mod counts;
 mod doctor;
 mod drift;
 mod drill;

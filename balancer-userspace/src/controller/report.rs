@@ -5,12 +5,15 @@ use std::time::SystemTime;
 
 use anyhow::Result;
 use balancer_common::layout::{ServiceCounters, flags};
+use balancer_common::slot::NO_BACKEND;
 use balancer_common::verdict::Reason;
 
+use super::counts::Raw;
 use super::running::{Programmed, Running, id};
 use crate::control::api::{BackendState, BackendStatus, InterfaceStatus, Override, ServiceStatus, Shares, Status};
 use crate::controller::handle::Refusal;
 use crate::dataplane::{Attached, Counters, TableCounts};
+use crate::doctor::Filled;
 use crate::metrics::{ServiceSample, Snapshot};
 use crate::model::{BackendName, Service, ServiceName};
 use crate::plan::share;
@@ -48,7 +51,7 @@ impl Running {
         Ok(Snapshot {
             services: self.services(None)?.iter().map(ServiceSample::from).collect(),
             dropped: self.drops()?,
-            maps: self.map_fill(),
+            maps: self.map_fill().map(|filled| (filled.map, (filled.used, filled.capacity))).into(),
             config_applies: self.applies.clone(),
             config_last_apply_timestamp_seconds: self
                 .applied_at
@@ -67,15 +70,22 @@ impl Running {
         })
     }
 
-    /// Entries in use and capacity, by map.
-    pub(super) fn map_fill(&self) -> BTreeMap<&'static str, (u64, u64)> {
+    /// How full the kernel's maps are, those of flow tables apart.
+    pub(super) fn map_fill(&self) -> [Filled; 3] {
         let limits = &self.config.limits;
-        let listed = self.programmed.values().map(|p| p.plan.acl().count() as u64).sum();
-        BTreeMap::from([
-            ("services", (self.pools.services.in_use() as u64, u64::from(limits.services))),
-            ("backends", (self.pools.backends.in_use() as u64, u64::from(limits.backends))),
-            ("acl", (listed, u64::from(limits.acl_prefixes))),
-        ])
+        let filled = |map, what: &str, setting, used: usize, capacity: u32| Filled {
+            map,
+            what: what.to_owned(),
+            setting,
+            used: used as u64,
+            capacity: capacity.into(),
+        };
+        let listed = self.programmed.values().map(|p| p.plan.acl().count()).sum();
+        [
+            filled("services", "services", "limits.services", self.pools.services.in_use(), limits.services),
+            filled("backends", "backends", "limits.backends", self.pools.backends.in_use(), limits.backends),
+            filled("acl", "prefixes of lists", "limits.acl_prefixes", listed, limits.acl_prefixes),
+        ]
     }
 
     fn drops(&self) -> Result<BTreeMap<&'static str, u64>> {
@@ -98,8 +108,7 @@ impl Running {
     }
 
     fn services(&self, only: Option<&ServiceName>) -> Result<Vec<ServiceStatus>> {
-        let highest = self.pools.services.highest();
-        let counted = Counted { backends: self.counters()?, services: self.plane.service_counters(highest)? };
+        let counted = self.raw_counts()?;
         let services = self.config.services.iter().filter(|service| only.is_none_or(|name| *name == service.name));
         Ok(services.map(|service| self.service_status(service, &counted)).collect())
     }
@@ -109,7 +118,7 @@ impl Running {
         of_service.map(|left| left.id.backend.clone()).collect()
     }
 
-    fn service_status(&self, service: &Service, counted: &Counted) -> ServiceStatus {
+    fn service_status(&self, service: &Service, counted: &Raw) -> ServiceStatus {
         let counters = counted.backends.as_slice();
         let programmed = self.programmed.get(&service.name);
         let kernel =
@@ -189,7 +198,7 @@ impl Running {
         let weights: Vec<u64> = service.backends.iter().map(|b| u64::from(self.weight(service, b).get())).collect();
         let effective: Vec<u64> =
             service.backends.iter().map(|b| u64::from(self.effective(service, b).weight.get())).collect();
-        let index = |backend| self.allocations.backends.get(&id(service, backend)).map_or(0, |a| a.index);
+        let index = |backend| self.index_of(&id(service, backend)).unwrap_or(NO_BACKEND);
         let indices: Vec<u16> = service.backends.iter().map(index).collect();
         let observed = programmed.map(|p| self.observer.since(&p.changed, counters, &indices)).unwrap_or_default();
         let sum = |values: &[u64]| values.iter().sum::<u64>();
@@ -204,12 +213,6 @@ impl Running {
             })
             .collect()
     }
-}
-
-/// What the kernel counted, by backend and by service.
-struct Counted {
-    backends: Vec<Counters>,
-    services: Vec<ServiceCounters>,
 }
 
 /// Names as in the metric `balancer_service_events_total{event}`.

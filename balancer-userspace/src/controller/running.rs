@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Result;
-use balancer_common::layout::flags;
+use balancer_common::layout::{BackendEntry, flags};
 use balancer_common::slot::{BackendIndex, Slot};
 
 use super::alarms::Watchtower;
@@ -119,6 +119,16 @@ impl Running {
         self.config.services.iter().find(|service| service.name == *name)
     }
 
+    /// Where the kernel has a backend.
+    pub(super) fn index_of(&self, id: &BackendId) -> Option<BackendIndex> {
+        self.allocations.backends.get(id).map(|allocated| allocated.index)
+    }
+
+    /// What the kernel has of it.
+    pub(super) fn entry_of(&self, id: &BackendId) -> Option<&BackendEntry> {
+        self.image.backends.get(&self.index_of(id)?)
+    }
+
     /// The weight in force: set by command, or the file's.
     pub(super) fn weight(&self, service: &Service, backend: &Backend) -> Weight {
         let set = self.overrides.get(&id(service, backend)).and_then(|set| set.weight);
@@ -188,7 +198,7 @@ impl Running {
             return Ok(Vec::new());
         }
         if let Some(trial) = trial
-            && let Err(error) = self.rehearse(trial, &plans, &changes.publish)
+            && let Err(error) = self.try_tables(trial, &plans, &changes.publish)
         {
             let (image, tables) = self.plane.read_back()?;
             (self.image, self.unsynced) = (image, Some(tables));

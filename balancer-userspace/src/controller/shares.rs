@@ -14,13 +14,13 @@ impl Running {
     }
 
     fn share_gaps_of(&self, service: &Service) -> Vec<Gap> {
-        let weights: Vec<u64> = service.backends.iter().map(|b| u64::from(b.weight.get())).collect();
         let effective: Vec<_> = service.backends.iter().map(|b| self.effective(service, b)).collect();
         let left: u64 = effective.iter().map(|e| u64::from(e.weight.get())).sum();
         let programmed = self.programmed.get(&service.name);
         let slot = 1.0 / f64::from(service.table_size.get());
         let mut gaps = Vec::new();
-        for ((backend, weight), effective) in service.backends.iter().zip(weights).zip(effective) {
+        for (backend, effective) in service.backends.iter().zip(effective) {
+            let weight = backend.weight;
             let about = |alarm, from, to, entry: &str, expected: String, found: String| Gap {
                 service: Some(service.name.clone()),
                 backend: Some(backend.name.clone()),
@@ -45,11 +45,9 @@ impl Running {
                 let name = catalogue::BACKEND_DOWN.name;
                 gaps.push(about(name, Layer::Config, Layer::Effective, "weight", format!("weight {weight}"), found));
             }
-            let planned = self
-                .allocations
-                .backends
-                .get(&id(service, backend))
-                .and_then(|allocated| programmed.and_then(|programmed| programmed.counts.share(allocated.index)));
+            let counts = programmed.map(|programmed| &programmed.counts);
+            let planned =
+                counts.zip(self.index_of(&id(service, backend))).and_then(|(counts, index)| counts.share(index));
             let (wanted, planned) = (share(now, left).unwrap_or(0.0), planned.unwrap_or(0.0));
             // A slot is what a table rounds to; a change that is being made is none.
             if (wanted - planned).abs() > slot && left > 0 && self.unsynced.is_none() {

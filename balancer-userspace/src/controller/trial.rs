@@ -5,16 +5,14 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::{Result, ensure};
-use balancer_common::hash;
-use balancer_common::headers::Be16;
 use balancer_common::layout::ServiceEntry;
 use balancer_common::slot::{BackendIndex, NO_BACKEND};
 
 use super::running::Running;
-use crate::dataplane::{Image, NewTable};
+use crate::dataplane::{Image, NewTable, XDP_REDIRECT, XDP_TX};
 use crate::model::{Service, ServiceName};
 use crate::opening::Opening;
-use crate::plan::{ServicePlan, words};
+use crate::plan::{ServicePlan, slot_of};
 
 /// How many packets a change may cost: of a config file, about a second; of a command, a hundredth of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +41,7 @@ impl Running {
     ///
     /// # Errors
     /// The first service whose packets would not go where they should; nothing was changed.
-    pub(super) fn rehearse(
+    pub(super) fn try_tables(
         &mut self,
         trial: Trial,
         plans: &[(ServiceName, ServicePlan)],
@@ -109,10 +107,6 @@ impl Running {
     }
 }
 
-/// XDP's answers (linux/bpf.h).
-const XDP_TX: u32 = 3;
-const XDP_REDIRECT: u32 = 4;
-
 /// The first packet of a flow, and the slot that it is of.
 pub(super) struct Trying {
     pub(super) slot: u32,
@@ -130,39 +124,23 @@ pub(super) fn flows(service: &Service, entry: &ServiceEntry, most: usize) -> Vec
         if flows.len() == most {
             break;
         }
-        let flow = Flow { source: number, port: 1024 + (number % 60_000) as u16 };
-        let slot = hash::slot(flow.hash(service, entry), size);
+        let source = client(service.address.is_ipv4(), number);
+        let slot = slot_of(entry, source, service.port);
         if !std::mem::replace(&mut seen[slot as usize], true) {
-            flows.push(Trying { slot, frame: flow.frame(service) });
+            let opening = Opening::new(service.protocol, source, SocketAddr::new(service.address, service.port));
+            flows.push(Trying { slot, frame: opening.frame() });
         }
     }
     flows
 }
 
 /// A client of 11.0.0.0/8 or 2001:db8:b::/96.
-struct Flow {
-    source: u32,
-    port: u16,
-}
-
-impl Flow {
-    fn address(&self, v4: bool) -> IpAddr {
-        let host = self.source & 0x00ff_ffff;
-        if v4 {
-            return Ipv4Addr::from_bits(11 << 24 | host).into();
-        }
+fn client(v4: bool, number: u32) -> SocketAddr {
+    let host = number & 0x00ff_ffff;
+    let address: IpAddr = if v4 {
+        Ipv4Addr::from_bits(11 << 24 | host).into()
+    } else {
         Ipv6Addr::from_bits(0x2001_0db8_000b << 80 | u128::from(host)).into()
-    }
-
-    fn hash(&self, service: &Service, entry: &ServiceEntry) -> u64 {
-        let v4 = service.address.is_ipv4();
-        let ports = balancer_common::parse::ports(Be16::new(self.port), Be16::new(service.port));
-        hash::of_flow(&entry.keys, !v4, &words(self.address(v4)), ports & entry.port_mask)
-    }
-
-    /// What begins the flow.
-    fn frame(&self, service: &Service) -> Vec<u8> {
-        let source = SocketAddr::new(self.address(service.address.is_ipv4()), self.port);
-        Opening::new(service.protocol, source, SocketAddr::new(service.address, service.port)).frame()
-    }
+    };
+    SocketAddr::new(address, 1024 + (number % 60_000) as u16)
 }

@@ -1,15 +1,15 @@
 //! What the comparison found, for `balancer verify` and for metrics.
 
 use std::collections::BTreeMap;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::drift::is_judged;
 use super::running::{Running, id};
-use crate::control::api::{Shares, Skew, Verification, VerifiedBackend, VerifiedService};
+use crate::control::api::{Skew, Verification, VerifiedBackend, VerifiedService};
 use crate::controller::handle::Refusal;
-use crate::drift::Watch;
+use crate::drift::{Skewed, Watch};
 use crate::metrics::{WatchSample, WatchedBackend};
-use crate::model::{BackendId, BackendName, ServiceName};
+use crate::model::{BackendId, ServiceName};
 
 /// What is said of a backend: when so much more than planned would show.
 const SHOWN: f64 = 0.2;
@@ -25,17 +25,12 @@ impl Running {
         let pairs = self.config.services.iter().flat_map(|service| service.backends.iter().map(move |b| (service, b)));
         let watched = pairs.map(|(service, backend)| {
             let id = id(service, backend);
-            let index = self.allocations.backends.get(&id).map(|allocated| allocated.index);
-            let watch = self.drift.watches.get(&service.name);
-            let counts = self.programmed.get(&service.name).map(|programmed| &programmed.counts);
-            let skewed = watch.zip(index).and_then(|(watch, index)| watch.skewed().get(&index));
-            let planned = counts.zip(index).and_then(|(counts, index)| counts.share(index));
-            let shows = watch.zip(planned).and_then(|(watch, planned)| watch.time_to_show(planned, SHOWN));
+            let (skewed, shows) = self.watched(&id);
             WatchedBackend {
-                id,
                 skew: skewed.map_or(0.0, |skewed| skewed.finding.effect),
                 detection_seconds: shows.map(|time| time.as_secs_f64()),
                 capacity: backend.capacity.new_flows,
+                id,
             }
         });
         let since_epoch = |at: SystemTime| at.duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
@@ -71,8 +66,17 @@ impl Running {
         let services = status.services.into_iter().filter_map(|status| {
             let service = self.service(&status.name)?;
             let watch = self.drift.watches.get(&status.name);
-            let backends = status.backends.into_iter();
-            let backends = backends.map(|backend| self.verified(watch, &status.name, backend.name, backend.share));
+            let backends = status.backends.into_iter().map(|backend| {
+                let (skewed, shows) =
+                    self.watched(&BackendId { service: status.name.clone(), backend: backend.name.clone() });
+                let skew = skewed.map(|skewed| Skew {
+                    effect: skewed.finding.effect,
+                    score: skewed.finding.score,
+                    window_seconds: skewed.window.as_secs_f64(),
+                });
+                let shows_after_seconds = shows.map(|time| time.as_secs_f64());
+                VerifiedBackend { name: backend.name, share: backend.share, shows_after_seconds, skew }
+            });
             Some(VerifiedService {
                 new_flows_per_second: watch.map_or(0.0, Watch::rate),
                 unjudged: (!is_judged(service))
@@ -86,23 +90,12 @@ impl Running {
         Ok(Verification { at, seconds: self.drift.counted.took.as_secs_f64(), gaps, services })
     }
 
-    fn verified(
-        &self,
-        watch: Option<&Watch>,
-        service: &ServiceName,
-        name: BackendName,
-        share: Shares,
-    ) -> VerifiedBackend {
-        let id = BackendId { service: service.clone(), backend: name.clone() };
-        let index = self.allocations.backends.get(&id).map(|allocated| allocated.index);
-        let skewed = watch.zip(index).and_then(|(watch, index)| watch.skewed().get(&index));
-        let skew = skewed.map(|skewed| Skew {
-            effect: skewed.finding.effect,
-            score: skewed.finding.score,
-            window_seconds: skewed.window.as_secs_f64(),
-        });
-        let planned = share.planned.filter(|planned| *planned > 0.0 && *planned < 1.0);
-        let shows = watch.zip(planned).and_then(|(watch, planned)| watch.time_to_show(planned, SHOWN));
-        VerifiedBackend { name, share, shows_after_seconds: shows.map(|time| time.as_secs_f64()), skew }
+    /// Whether a backend is skewed, and after how long it would show that it is.
+    fn watched(&self, id: &BackendId) -> (Option<&Skewed>, Option<Duration>) {
+        let watch = self.drift.watches.get(&id.service);
+        let counts = self.programmed.get(&id.service).map(|programmed| &programmed.counts);
+        let Some(((watch, counts), index)) = watch.zip(counts).zip(self.index_of(id)) else { return (None, None) };
+        let shows = counts.share(index).and_then(|planned| watch.time_to_show(planned, SHOWN));
+        (watch.skewed().get(&index), shows)
     }
 }

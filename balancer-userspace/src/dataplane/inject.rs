@@ -8,6 +8,13 @@ use balancer_common::parse::{Packet, Parsed, parse};
 
 use super::load::{CAPTURE, DataPlane};
 
+/// XDP's answers (linux/bpf.h), by name at their number.
+pub const ANSWERS: [&str; 5] = ["XDP_ABORTED", "XDP_DROP", "XDP_PASS", "XDP_TX", "XDP_REDIRECT"];
+pub const XDP_DROP: u32 = 1;
+pub const XDP_PASS: u32 = 2;
+pub const XDP_TX: u32 = 3;
+pub const XDP_REDIRECT: u32 = 4;
+
 impl DataPlane {
     /// Whether the first fragment of the packet that `frame` is a later one of has come.
     pub fn knows_fragment(&self, frame: &[u8]) -> bool {

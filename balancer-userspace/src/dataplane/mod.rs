@@ -28,6 +28,7 @@ pub use counters::Counters;
 pub use detach::{detach, detach_unattended};
 pub use events::{Events, Told, Watched};
 pub use image::{Changes, Image, IndexContent, Opened, TableState};
+pub use inject::{ANSWERS, XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX};
 pub use kernel::KernelTables;
 pub use load::{DataPlane, LoadError};
 pub use pins::{Lock, Pins};

@@ -1,6 +1,7 @@
 //! What the doctor can find: identifiers, which are stable, how severe each is, and what it means.
 
-use crate::spec::Severity::{self, Error, Note, Warning};
+use crate::spec::Severity::{Error, Note, Warning};
+use crate::spec::{Entry, entry};
 
 /// Kinds of findings, in the order of their identifiers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,27 +32,7 @@ pub enum Kind {
     NotProbed,
 }
 
-/// What is known of a kind.
-#[derive(Debug, Clone, Copy)]
-pub struct Entry {
-    pub kind: Kind,
-    pub id: &'static str,
-    pub severity: Severity,
-    pub title: &'static str,
-    pub explanation: &'static str,
-}
-
-const fn entry(
-    kind: Kind,
-    id: &'static str,
-    severity: Severity,
-    title: &'static str,
-    explanation: &'static str,
-) -> Entry {
-    Entry { kind, id, severity, title, explanation }
-}
-
-pub const CATALOGUE: [Entry; 24] = [
+pub const CATALOGUE: [Entry<Kind>; 24] = [
     entry(
         Kind::NotAttached,
         "DOC001",
@@ -242,7 +223,7 @@ pub const CATALOGUE: [Entry; 24] = [
 ];
 
 impl Kind {
-    pub fn entry(self) -> &'static Entry {
+    pub fn entry(self) -> &'static Entry<Kind> {
         &CATALOGUE[self as usize]
     }
 }

@@ -23,6 +23,8 @@ pub struct Known {
 /// How many entries of a map, or of what a limit is set for, are in use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filled {
+    /// As metrics call the map.
+    pub map: &'static str,
     pub what: String,
     /// The setting by which there are more.
     pub setting: &'static str,
@@ -76,7 +78,7 @@ pub fn judge(known: &Known, facts: &Facts) -> Vec<Finding> {
         findings.push(Finding::new(Kind::OpenFiles, HOST, message, help));
     }
     findings.extend(known.maps.iter().filter(|map| map.is_nearly_full()).map(|map| {
-        let Filled { what, setting, used, capacity } = map;
+        let Filled { what, setting, used, capacity, .. } = map;
         let message = format!("{used} of {capacity} {what} are in use");
         Finding::new(Kind::MapNearlyFull, HOST, message, format!("raise `{setting}`"))
     }));
@@ -84,7 +86,7 @@ pub fn judge(known: &Known, facts: &Facts) -> Vec<Finding> {
 }
 
 impl Filled {
-    fn is_nearly_full(&self) -> bool {
+    pub fn is_nearly_full(&self) -> bool {
         self.capacity > 0 && self.used as f64 >= self.capacity as f64 * NEARLY_FULL
     }
 }
@@ -147,7 +149,8 @@ mod tests {
             attached: Some(XdpMode::Native),
             problem: None,
         };
-        let filled = Filled { what: "backends".to_owned(), setting: "limits.backends", used: 5, capacity: 10 };
+        let filled =
+            Filled { map: "backends", what: "backends".to_owned(), setting: "limits.backends", used: 5, capacity: 10 };
         Known {
             interfaces: vec![eth0],
             program: 7,

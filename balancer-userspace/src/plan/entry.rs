@@ -5,10 +5,12 @@ use std::net::{IpAddr, SocketAddr};
 
 use balancer_common::encap;
 use balancer_common::hash::HashKeys;
+use balancer_common::headers::Be16;
 use balancer_common::layout::{
     BackendEntry, Kind, LpmKey, RateLimits, ServerIdKey, ServiceEntry, ServiceKey, flags, forward,
 };
 use balancer_common::tables::WatchedFlow;
+use balancer_common::{hash, parse};
 use ipnet::IpNet;
 use siphasher::sip::SipHasher24;
 
@@ -152,6 +154,12 @@ fn hash_keys(key: &ServiceKey, seed: u64) -> HashKeys {
 /// What of a flow's ports goes into its hash.
 fn port_mask(service: &Service) -> u32 {
     if service.affinity == Affinity::Flow { u32::MAX } else { 0 }
+}
+
+/// The slot of the flow from `source` to the port of a service with this entry.
+pub fn slot_of(entry: &ServiceEntry, source: SocketAddr, port: u16) -> u32 {
+    let ports = parse::ports(Be16::new(source.port()), Be16::new(port)) & entry.port_mask;
+    hash::slot(hash::of_flow(&entry.keys, source.is_ipv6(), &words(source.ip()), ports), entry.table_size)
 }
 
 /// A number for the way flows are mapped to slots: where two services, or one at two times, have the same, each flow has

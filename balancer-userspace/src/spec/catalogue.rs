@@ -60,23 +60,23 @@ impl Severity {
     }
 }
 
-/// What is known of a kind.
+/// What is known of a kind: of the findings here, or of another catalogue.
 #[derive(Debug, Clone, Copy)]
-pub struct Entry {
-    pub kind: Kind,
+pub struct Entry<K = Kind> {
+    pub kind: K,
     pub id: &'static str,
     pub severity: Severity,
     pub title: &'static str,
     pub explanation: &'static str,
 }
 
-const fn entry(
-    kind: Kind,
+pub(crate) const fn entry<K: Copy>(
+    kind: K,
     id: &'static str,
     severity: Severity,
     title: &'static str,
     explanation: &'static str,
-) -> Entry {
+) -> Entry<K> {
     Entry { kind, id, severity, title, explanation }
 }
 

@@ -30,6 +30,7 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
+pub(crate) use catalogue::entry;
 pub use catalogue::{CATALOGUE, Entry, Kind, Severity, explained};
 pub(crate) use diagnostic::counted;
 pub use diagnostic::{Diagnostic, Diagnostics};
