@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 
 use super::api::{Apply, CaptureRequest, Drain, Examine, Explain, Refused, Rehearse, Rollback, SetWeight, StartDrill};
-use crate::controller::handle::{Asked, Caller, Handle, Refusal};
+use crate::controller::handle::{Caller, ChangeRequest, Handle, Refusal};
 use crate::model::{ServiceName, Weight};
 
 const LARGEST_REQUEST: usize = 64 * 1024;
@@ -163,8 +163,8 @@ fn caller(ConnectInfo(Peer(caller)): Asker) -> Result<Caller, No> {
     caller.ok_or_else(|| No(StatusCode::FORBIDDEN, "the kernel does not say who is asking".to_owned()))
 }
 
-fn asked(caller: Caller, accept: Vec<String>, reason: Option<String>) -> Asked {
-    Asked { uid: Some(caller.uid), reason, accept, ..Asked::default() }
+fn asked(caller: Caller, accept: Vec<String>, reason: Option<String>) -> ChangeRequest {
+    ChangeRequest { uid: Some(caller.uid), reason, accept, ..ChangeRequest::default() }
 }
 
 /// Every change is in the log with who asked for it, whether or not it was made.

@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
-pub use super::apply::Asked;
-use super::doctor::Question;
 use crate::control::api;
+use crate::controller::answer::doctor::Question;
+pub use crate::controller::transaction::ChangeRequest;
 use crate::metrics::Snapshot;
 use crate::model::{BackendId, ServiceName, Weight};
 
@@ -43,13 +43,13 @@ pub enum Command {
     Weight {
         id: BackendId,
         weight: Option<Weight>,
-        asked: Asked,
+        asked: ChangeRequest,
         answer: Answer<api::Changed>,
     },
     Drain {
         id: BackendId,
         drain: bool,
-        asked: Asked,
+        asked: ChangeRequest,
         answer: Answer<api::Changed>,
     },
     Verify {
@@ -135,11 +135,16 @@ impl Handle {
         self.ask(|answer| Command::Status { service, answer }).await
     }
 
-    pub async fn weight(&self, id: BackendId, weight: Option<Weight>, asked: Asked) -> Result<api::Changed, Refusal> {
+    pub async fn weight(
+        &self,
+        id: BackendId,
+        weight: Option<Weight>,
+        asked: ChangeRequest,
+    ) -> Result<api::Changed, Refusal> {
         self.ask(|answer| Command::Weight { id, weight, asked, answer }).await
     }
 
-    pub async fn drain(&self, id: BackendId, drain: bool, asked: Asked) -> Result<api::Changed, Refusal> {
+    pub async fn drain(&self, id: BackendId, drain: bool, asked: ChangeRequest) -> Result<api::Changed, Refusal> {
         self.ask(|answer| Command::Drain { id, drain, asked, answer }).await
     }
 
@@ -213,7 +218,7 @@ impl Handle {
         self.ask(|answer| Command::Ready { answer }).await
     }
 
-    pub(super) async fn ask<T>(&self, command: impl FnOnce(Answer<T>) -> Command) -> Result<T, Refusal> {
+    pub(crate) async fn ask<T>(&self, command: impl FnOnce(Answer<T>) -> Command) -> Result<T, Refusal> {
         let (answer, answered) = oneshot::channel();
         self.commands.send(command(answer)).await.map_err(|_| Refusal::Stopping)?;
         answered.await.unwrap_or(Err(Refusal::Stopping))

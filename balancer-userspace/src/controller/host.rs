@@ -14,7 +14,7 @@ const CAP_PERFMON: u32 = 38;
 const CAP_BPF: u32 = 39;
 
 /// An error says what is missing and how to get it.
-pub(super) fn check() -> Result<()> {
+pub(crate) fn check() -> Result<()> {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let missing = missing_capabilities(effective(&status));
     ensure!(

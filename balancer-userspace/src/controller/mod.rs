@@ -1,44 +1,17 @@
 //! The one task that owns what runs. Everything else sends it commands or events.
 //!
-//! `running` holds what is in force and brings the kernel to it, with `planned` and `places`; `apply` and `change` are what people
-//! ask for, `trial` and `guarded` what keeps that from doing harm, `interfaces` where the program sits, `report` and `explain`
-//! what is said about it all, `profile` what is kept of the traffic and `rehearse` what it would do to another config.
+//! `desired` is what should run, `observed` what the world says, `kernel` what runs, `watch` whether they agree, `answer` what is
+//! said about it. `transaction` is the one way in for a new config.
 
-mod alarms;
-mod allocate;
-mod apply;
-mod build;
-mod capture;
-mod change;
-mod counts;
-mod doctor;
-mod drift;
-mod drill;
-mod explain;
-mod fragments;
-mod gaps;
-mod gate;
-mod guarded;
-mod guards;
+mod answer;
+mod desired;
 pub mod handle;
 mod host;
-mod interfaces;
-mod learn;
-mod lookups;
-mod observer;
-mod paths;
-mod places;
-mod planned;
-mod preview;
-mod profile;
-mod rehearse;
-mod report;
-mod running;
-mod settle;
-mod shares;
+mod kernel;
+mod observed;
 mod start;
-mod trial;
-mod verify;
+mod state;
+mod transaction;
 mod watch;
 
 use std::collections::BTreeSet;
@@ -50,10 +23,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use self::apply::{Asked, Proposal};
+use self::desired::file::{self, FileWatcher};
 use self::handle::{Caller, Command, Handle, Refusal};
-use self::observer::Moment;
-use self::running::Running;
+use self::kernel::step::Change;
+use self::observed::gate;
+use self::state::State;
+use self::transaction::{ChangeRequest, Proposal};
+use self::watch::observer::Moment;
 use crate::alarm::{Delivery, Webhooks};
 use crate::control::api::{self, Detached, History, Verified};
 use crate::dataplane::Told;
@@ -76,7 +52,7 @@ pub async fn run(path: &Path) -> Result<()> {
 
 /// The running state and everything that feeds it.
 struct Controller {
-    running: Running,
+    running: State,
     monitor: Monitor,
     reports: mpsc::Receiver<Report>,
     resolver: Resolver,
@@ -86,7 +62,7 @@ struct Controller {
     webhooks: Webhooks,
     deliveries: (mpsc::UnboundedSender<Delivery>, mpsc::UnboundedReceiver<Delivery>),
     /// Set where the config file is to be watched.
-    file: Option<watch::FileWatcher>,
+    file: Option<FileWatcher>,
     detached: bool,
 }
 
@@ -105,10 +81,10 @@ impl Controller {
                 Some(report) = self.reports.recv() => self.take_reports(report),
                 Some(event) = self.events.recv() => self.take_event(event),
                 Some(told) = self.told.recv() => self.take_told(told),
-                Some(delivery) = self.deliveries.1.recv() => self.running.watchtower.note_delivery(delivery),
-                () = sleep(fragments::LOOK), if !self.running.held.is_empty() => self.running.release_fragments(),
+                Some(delivery) = self.deliveries.1.recv() => self.running.watch.watchtower.note_delivery(delivery),
+                () = sleep(kernel::fragments::LOOK), if !self.running.kernel.held.is_empty() => self.running.release_fragments(),
                 _ = signals.hangup.recv() => { log::info!("SIGHUP: reading the config again"); self.reload_unasked("SIGHUP"); }
-                () = watch::changed(&mut self.file) => {
+                () = file::changed(&mut self.file) => {
                     log::info!("the config file changed: reading it again");
                     self.reload_unasked("the file changed");
                 }
@@ -160,18 +136,18 @@ impl Controller {
                 drop(answer.send(outcome));
             }
             Command::Rollback { request, caller, answer } => {
-                let asked = Asked { uid: Some(caller.uid), reason: request.reason, ..Asked::default() };
+                let asked = ChangeRequest { uid: Some(caller.uid), reason: request.reason, ..ChangeRequest::default() };
                 let outcome = self.running.rollback(request.generation, asked);
                 self.follow_config();
                 drop(answer.send(outcome));
             }
             Command::History { answer } => {
-                let records = self.running.history.records().to_vec();
-                drop(answer.send(Ok(History { generation: self.running.generation, records })));
+                let records = self.running.desired.history.records().to_vec();
+                drop(answer.send(Ok(History { generation: self.running.kernel.generation, records })));
             }
             Command::Generation { number, answer } => drop(answer.send(self.running.stored(number))),
             Command::VerifyHistory { answer } => {
-                let verified = self.running.history.verify();
+                let verified = self.running.desired.history.verify();
                 let verified = verified.map_err(|error| Refusal::Invalid(format!("{error:#}")));
                 drop(answer.send(verified.map(|records| Verified { records })));
             }
@@ -211,7 +187,7 @@ impl Controller {
     }
 
     fn follow_webhooks(&mut self) {
-        let node = &self.running.config.node;
+        let node = &self.running.desired.config.node;
         if self.webhooks.are(&node.alarming) {
             return;
         }
@@ -219,9 +195,9 @@ impl Controller {
             Ok(webhooks) => {
                 self.webhooks = webhooks;
                 let names: Vec<&str> = node.alarming.webhooks.iter().map(|webhook| webhook.name()).collect();
-                self.running.watchtower.deliveries.retain(|name, _| names.contains(&name.as_str()));
+                self.running.watch.watchtower.deliveries.retain(|name, _| names.contains(&name.as_str()));
                 // The new ones hear of everything that is active.
-                self.webhooks.tell(&self.running.watchtower.alarms.active());
+                self.webhooks.tell(&self.running.watch.watchtower.alarms.active());
             }
             Err(error) => log::error!("{error:#}"),
         }
@@ -252,7 +228,7 @@ impl Controller {
     fn take_told(&mut self, told: Told) {
         match told {
             Told::Fragment { frame, ifindex } => {
-                self.running.held.keep(frame, ifindex, Instant::now());
+                self.running.kernel.held.keep(frame, ifindex, Instant::now());
                 self.running.release_fragments();
             }
             Told::PathMtu { address, mtu } => {
@@ -267,13 +243,13 @@ impl Controller {
         if dirty.is_empty() {
             return;
         }
-        if let Err(error) = self.running.reconcile(dirty) {
+        if let Err(error) = self.running.reconcile(dirty, Change::default()) {
             log::error!("the kernel could not be written: {error:#}");
         }
     }
 
     fn tick(&mut self) {
-        self.running.plane.tick();
+        self.running.kernel.plane.tick();
         if self.running.out_of_step() {
             self.reconcile(self.running.all_services());
         }
@@ -293,20 +269,20 @@ impl Controller {
         self.webhooks.tell(&changed);
         self.running.keep_drill();
         let now = Instant::now();
-        if self.running.observer.is_due(now) {
+        if self.running.watch.observer.is_due(now) {
             match self.running.counters() {
-                Ok(counters) => self.running.observer.note(Moment::new(now, &counters)),
+                Ok(counters) => self.running.watch.observer.note(Moment::new(now, &counters)),
                 Err(error) => log::error!("{error:#}"),
             }
         }
     }
 
     async fn detach(&mut self) -> Result<Detached> {
-        let mut detached = crate::dataplane::detach(&self.running.config.node.pin_dir)?;
+        let mut detached = crate::dataplane::detach(&self.running.desired.config.node.pin_dir)?;
         let neighbours = self.resolver.forget().await;
         detached.removed.push(format!("{neighbours} managed neighbour entries"));
-        if !self.running.overrides.is_empty() {
-            let path = self.running.config.node.state_dir.join("overrides.json");
+        if !self.running.desired.overrides.is_empty() {
+            let path = self.running.desired.config.node.state_dir.join("overrides.json");
             detached.kept.push(format!("weights and drains set by command, in {}", path.display()));
         }
         log::info!("the data plane was taken down");
@@ -316,7 +292,7 @@ impl Controller {
 
 fn proposal(request: api::Apply, caller: Caller) -> Proposal {
     let api::Apply { text, file, accept, reason, dry_run, plan, guard } = request;
-    let asked = Asked { uid: Some(caller.uid), command: format!("apply {file}"), reason, accept };
+    let asked = ChangeRequest { uid: Some(caller.uid), command: format!("apply {file}"), reason, accept };
     let guard = guard.map(|seconds| Duration::from_secs(seconds.into()));
     Proposal { text, file, strict: true, dry_run, plan, guard, asked }
 }

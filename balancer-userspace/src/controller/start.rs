@@ -14,12 +14,25 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
-use super::allocate::Pools;
-use super::apply::{Asked, Linted, linted, said, warned};
-use super::handle::Handle;
-use super::running::{Checked, Running};
-use super::{Controller, host, watch as file_watch};
+use super::desired::file as file_watch;
+use super::{Controller, host};
 use crate::alarm::{Delivery, Webhooks};
+use crate::controller::desired::Desired;
+use crate::controller::handle::Handle;
+use crate::controller::kernel::Kernel;
+use crate::controller::kernel::allocate::Pools;
+use crate::controller::kernel::fragments::FragmentBuffer;
+use crate::controller::kernel::step::Change;
+use crate::controller::kernel::trial::Rehearsal;
+use crate::controller::observed::HealthState;
+use crate::controller::observed::Observed;
+use crate::controller::state::State;
+use crate::controller::transaction::{ChangeRequest, Linted, linted, said, warned};
+use crate::controller::watch::Watch;
+use crate::controller::watch::alarms::Watchtower;
+use crate::controller::watch::compare::Drift;
+use crate::controller::watch::observer::Observer;
+use crate::controller::watch::traffic::Profile;
 use crate::dataplane::{DataPlane, Events, Lock, Pins, Told};
 use crate::health::{Health, Monitor};
 use crate::history::History;
@@ -33,7 +46,7 @@ use crate::{control, http};
 const LEARN: Duration = Duration::from_secs(3);
 
 /// The tasks that answer others.
-pub(super) struct Servers {
+pub(crate) struct Servers {
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
     _lock: Lock,
@@ -41,7 +54,7 @@ pub(super) struct Servers {
 }
 
 impl Servers {
-    pub(super) async fn stop(self) {
+    pub(crate) async fn stop(self) {
         let _ = self.stop.send(true);
         for task in self.tasks {
             let _ = tokio::time::timeout(Duration::from_secs(1), task).await;
@@ -50,7 +63,7 @@ impl Servers {
     }
 }
 
-pub(super) async fn start(path: &Path, handle: Handle) -> Result<(Controller, Servers)> {
+pub(crate) async fn start(path: &Path, handle: Handle) -> Result<(Controller, Servers)> {
     let mut read = read(path)?;
     host::check()?;
     raise_file_limit();
@@ -79,37 +92,37 @@ pub(super) async fn start(path: &Path, handle: Handle) -> Result<(Controller, Se
     let told = follow_events(plane.take_events())?;
 
     let mut running = adopt(path, config, state, plane)?;
-    (running.text, running.warned) = (text, warned(&found));
-    running.watchtower.taken_back = taken_back.map(|was| {
+    (running.desired.text, running.desired.warned) = (text, warned(&found));
+    running.watch.watchtower.taken_back = taken_back.map(|was| {
         let why = format!("{was} was taken back: it was not confirmed when the controller ended");
         (std::time::Instant::now(), why)
     });
     let ended = running.end_overrides();
     if !ended.is_empty() {
-        running.state.save_overrides(&running.overrides)?;
+        running.store.save_overrides(&running.desired.overrides)?;
     }
     let (report_sender, reports) = mpsc::channel(1024);
     let (event_sender, events) = mpsc::channel(1024);
     let resolver = Resolver::start(event_sender)?;
-    let file = running.config.node.watch_config.then(|| file_watch::FileWatcher::new(path)).transpose()?;
+    let file = running.desired.config.node.watch_config.then(|| file_watch::FileWatcher::new(path)).transpose()?;
     let monitor = Monitor::new(report_sender);
     let deliveries = mpsc::unbounded_channel();
-    let webhooks = webhooks(&running.config.node, &deliveries.0)?;
+    let webhooks = webhooks(&running.desired.config.node, &deliveries.0)?;
     let mut controller =
         Controller { running, monitor, reports, resolver, events, told, webhooks, deliveries, file, detached: false };
     controller.follow_config();
-    if !controller.running.plane.adopted() {
+    if !controller.running.kernel.plane.adopted() {
         controller.learn().await;
     }
     let all = controller.running.all_services();
-    controller.running.because = vec![format!("start with {}", path.display())];
-    controller.running.reconcile(all)?;
+    let because = vec![format!("start with {}", path.display())];
+    controller.running.reconcile(all, Change { trial: None, because })?;
     controller.running.attach_interfaces().map_err(anyhow::Error::msg)?;
     controller.running.detach_unwanted();
-    *controller.running.applies.entry("ok").or_default() += 1;
-    log::info!("generation {} is in force", controller.running.generation);
+    *controller.running.desired.applies.entry("ok").or_default() += 1;
+    log::info!("generation {} is in force", controller.running.kernel.generation);
     let command = format!("start with {}", path.display());
-    controller.running.record_if_new(Asked { command, ..Asked::default() });
+    controller.running.record_if_new(ChangeRequest { command, ..ChangeRequest::default() });
 
     let (stop, stopped) = watch::channel(false);
     let shutdown = |mut stopped: watch::Receiver<bool>| async move {
@@ -120,7 +133,7 @@ pub(super) async fn start(path: &Path, handle: Handle) -> Result<(Controller, Se
     if let Some(listener) = http_listener {
         tasks.push(tokio::spawn(http::serve(listener, handle, shutdown(stopped))));
     }
-    let control_socket = controller.running.config.node.control_socket.clone();
+    let control_socket = controller.running.desired.config.node.control_socket.clone();
     Ok((controller, Servers { stop, tasks, _lock: lock, control_socket }))
 }
 
@@ -130,7 +143,7 @@ fn read(path: &Path) -> Result<Linted> {
 }
 
 /// Those of the config, which tell how each request ended.
-pub(super) fn webhooks(node: &Node, deliveries: &mpsc::UnboundedSender<Delivery>) -> Result<Webhooks> {
+pub(crate) fn webhooks(node: &Node, deliveries: &mpsc::UnboundedSender<Delivery>) -> Result<Webhooks> {
     let deliveries = deliveries.clone();
     Webhooks::start(&node.alarming, &node.name, move |delivery| drop(deliveries.send(delivery)))
 }
@@ -156,7 +169,7 @@ fn raise_file_limit() {
 }
 
 /// Takes over what an earlier controller left in the kernel and on disk, as far as both belong together.
-fn adopt(path: &Path, config: Config, state: StateDir, mut plane: DataPlane) -> Result<Running> {
+fn adopt(path: &Path, config: Config, state: StateDir, mut plane: DataPlane) -> Result<State> {
     let (image, tables) = plane.read_back()?;
     let mut allocations = state.allocations()?;
     if allocations.instance != plane.instance() {
@@ -181,45 +194,46 @@ fn adopt(path: &Path, config: Config, state: StateDir, mut plane: DataPlane) -> 
             _ if owned() => Health::Up,
             _ => Health::Unknown,
         };
-        checked.insert(id.clone(), Checked { health, ..Checked::default() });
+        checked.insert(id.clone(), HealthState { health, ..HealthState::default() });
     }
-    let profile = super::profile::Profile::new(&config.node);
-    let mut running = Running {
-        path: path.to_owned(),
-        pools: Pools::new(&config.limits, &allocations),
-        overrides: state.overrides()?,
-        generation: state.generation()?,
-        history: History::open(&state)?,
-        text: String::new(),
-        warned: BTreeSet::new(),
-        config,
-        state,
-        allocations,
-        checked,
-        reachable: HashMap::new(),
-        plane,
-        programmed: BTreeMap::new(),
-        paths: super::paths::PathMtus::default(),
-        held: super::fragments::Held::default(),
-        capture: None,
-        waiting: super::gate::Waiting::new(),
-        image,
-        unsynced: Some(tables),
-        observer: super::observer::Observer::default(),
-        drift: super::drift::Drift::default(),
-        journal,
-        drilling: None,
-        because: Vec::new(),
-        watchtower: super::alarms::Watchtower::default(),
-        profile,
-        guarded: None,
-        shadow: None,
-        shadow_tried: false,
-        trial: None,
-        interfaces: BTreeMap::new(),
-        applies: BTreeMap::from([("ok", 0), ("refused", 0), ("failed", 0)]),
-        applied_at: SystemTime::now(),
-        refused: None,
+    let profile = Profile::new(&config.node);
+    let pools = Pools::new(&config.limits, &allocations);
+    let mut running = State {
+        desired: Desired {
+            path: path.to_owned(),
+            text: String::new(),
+            warned: BTreeSet::new(),
+            overrides: state.overrides()?,
+            history: History::open(&state)?,
+            probation: None,
+            applies: BTreeMap::from([("ok", 0), ("refused", 0), ("failed", 0)]),
+            applied_at: SystemTime::now(),
+            refused: None,
+            config,
+        },
+        observed: Observed { checked, ..Observed::default() },
+        kernel: Kernel {
+            plane,
+            programmed: BTreeMap::new(),
+            image,
+            unsynced: Some(tables),
+            pools,
+            allocations,
+            generation: state.generation()?,
+            journal,
+            rehearsal: Rehearsal::default(),
+            interfaces: BTreeMap::new(),
+            held: FragmentBuffer::default(),
+            capture: None,
+        },
+        watch: Watch {
+            drift: Drift::default(),
+            watchtower: Watchtower::default(),
+            observer: Observer::default(),
+            profile,
+            drilling: None,
+        },
+        store: state,
     };
     running.keep_next_hops();
     Ok(running)

@@ -9,13 +9,13 @@ use crate::model::{BackendName, Service};
 
 /// Services, and what is left of the weight of each of their backends, in the same order.
 #[derive(Debug, Clone, Copy)]
-pub struct State<'a> {
+pub struct Weighing<'a> {
     pub services: &'a [Service],
     pub weights: &'a [Vec<u32>],
     pub seed: u64,
 }
 
-impl<'a> State<'a> {
+impl<'a> Weighing<'a> {
     fn prediction(&self) -> Prediction<'a> {
         let weights = self.weights;
         Prediction::with(self.services, |service, backend| weights[service][backend])
@@ -57,7 +57,7 @@ pub struct Preview {
 }
 
 impl Preview {
-    pub fn of(before: &State<'_>, after: &State<'_>) -> Self {
+    pub fn of(before: &Weighing<'_>, after: &Weighing<'_>) -> Self {
         let services = services(before, after);
         let (worst_before, worst_after) = (worst(before), worst(after));
         let (risk, why) = risk(&services, worst_before.as_ref(), worst_after.as_ref());
@@ -66,7 +66,7 @@ impl Preview {
 }
 
 /// The most that a server would have to take after the loss of one, of its capacity.
-fn worst(state: &State<'_>) -> Option<WorstLoad> {
+fn worst(state: &Weighing<'_>) -> Option<WorstLoad> {
     let prediction = state.prediction();
     let groups = prediction.single_losses();
     let name = |server: usize| {
@@ -80,7 +80,7 @@ fn worst(state: &State<'_>) -> Option<WorstLoad> {
 }
 
 /// Services that are added, removed or changed.
-fn services(before: &State<'_>, after: &State<'_>) -> Vec<PlannedService> {
+fn services(before: &Weighing<'_>, after: &Weighing<'_>) -> Vec<PlannedService> {
     let (was, will) = (before.prediction(), after.prediction());
     let mut planned = Vec::new();
     for (at, service) in after.services.iter().enumerate() {
@@ -102,7 +102,7 @@ fn services(before: &State<'_>, after: &State<'_>) -> Vec<PlannedService> {
 }
 
 /// A state, a service of it, and what was predicted for it.
-type Side<'a, 'p> = (&'p State<'a>, usize, &'p Prediction<'a>);
+type Side<'a, 'p> = (&'p Weighing<'a>, usize, &'p Prediction<'a>);
 
 fn one(before: Option<Side<'_, '_>>, after: Option<Side<'_, '_>>) -> PlannedService {
     let (old, new) = (table(&before), table(&after));

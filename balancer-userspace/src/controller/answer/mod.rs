@@ -1,0 +1,7 @@
+//! What is said about it all. Reads only.
+
+pub(crate) mod doctor;
+pub(crate) mod explain;
+pub(crate) mod rehearse;
+pub(crate) mod status;
+pub(crate) mod verify;

@@ -1,0 +1,242 @@
+//! What runs, for status and metrics.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use anyhow::Result;
+use balancer_common::layout::{ServiceCounters, flags};
+use balancer_common::slot::NO_BACKEND;
+use balancer_common::verdict::Reason;
+
+use crate::control::api::{BackendState, BackendStatus, InterfaceStatus, Override, ServiceStatus, Shares, Status};
+use crate::controller::handle::Refusal;
+use crate::controller::kernel::KernelService;
+use crate::controller::state::{State, id};
+use crate::controller::watch::counts::Raw;
+use crate::dataplane::{Attached, Counters, TableCounts};
+use crate::doctor::Filled;
+use crate::metrics::{ServiceSample, Snapshot};
+use crate::model::{BackendName, Service, ServiceName};
+use crate::plan::share;
+
+impl State {
+    pub(crate) fn status(&self, only: Option<&ServiceName>) -> Result<Status, Refusal> {
+        self.is_there(only)?;
+        let failed = |error: anyhow::Error| Refusal::Failed(format!("{error:#}"));
+        Ok(Status {
+            node: self.desired.config.node.name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            generation: self.kernel.generation,
+            config_file: self.desired.path.display().to_string(),
+            config_applied_at: humantime::format_rfc3339_seconds(self.desired.applied_at).to_string(),
+            config_refused: self.desired.refused.clone(),
+            guard: self.guard(),
+            alarms: self.watch.watchtower.alarms.active(),
+            interfaces: self.interface_statuses(),
+            services: self.services(only).map_err(failed)?,
+            dropped: self.drops().map_err(failed)?.into_iter().filter(|(_, n)| *n > 0).map(owned).collect(),
+        })
+    }
+
+    /// Whoever asks for one service must name one.
+    pub(crate) fn is_there(&self, only: Option<&ServiceName>) -> Result<(), Refusal> {
+        match only {
+            Some(name) if self.service(name).is_none() => {
+                Err(Refusal::NotFound(format!("there is no service {name}; `balancer status` lists them")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn snapshot(&self) -> Result<Snapshot> {
+        Ok(Snapshot {
+            services: self.services(None)?.iter().map(ServiceSample::from).collect(),
+            dropped: self.drops()?,
+            maps: self.map_fill().map(|filled| (filled.map, (filled.used, filled.capacity))).into(),
+            config_applies: self.desired.applies.clone(),
+            config_last_apply_timestamp_seconds: self
+                .desired
+                .applied_at
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .map_or(0.0, |since| since.as_secs_f64()),
+            generation: self.kernel.generation,
+            interfaces: self
+                .kernel
+                .interfaces
+                .iter()
+                .map(|(name, state)| {
+                    let mode = state.as_ref().ok().filter(|_| self.lost(name).is_none());
+                    (name.clone(), mode.map(|mode| mode.as_str()))
+                })
+                .collect(),
+            watch: self.watch_sample(),
+        })
+    }
+
+    /// How full the kernel's maps are, those of flow tables apart.
+    pub(crate) fn map_fill(&self) -> [Filled; 3] {
+        let limits = &self.desired.config.limits;
+        let filled = |map, what: &str, setting, used: usize, capacity: u32| Filled {
+            map,
+            what: what.to_owned(),
+            setting,
+            used: used as u64,
+            capacity: capacity.into(),
+        };
+        let listed = self.kernel.programmed.values().map(|p| p.plan.acl().count()).sum();
+        [
+            filled("services", "services", "limits.services", self.kernel.pools.services.in_use(), limits.services),
+            filled("backends", "backends", "limits.backends", self.kernel.pools.backends.in_use(), limits.backends),
+            filled("acl", "prefixes of lists", "limits.acl_prefixes", listed, limits.acl_prefixes),
+        ]
+    }
+
+    fn drops(&self) -> Result<BTreeMap<&'static str, u64>> {
+        Ok(Reason::ALL.iter().map(|reason| reason.label()).zip(self.kernel.plane.drops()?).collect())
+    }
+
+    pub(crate) fn interface_statuses(&self) -> Vec<InterfaceStatus> {
+        let status = |interface: &crate::model::Interface| {
+            let state = self.kernel.interfaces.get(&interface.name);
+            let attached = state.and_then(|state| state.as_ref().ok());
+            let lost = self.lost(&interface.name).map(ToString::to_string);
+            InterfaceStatus {
+                name: interface.name.clone(),
+                wanted: interface.mode,
+                attached: attached.filter(|_| lost.is_none()).map(|mode: &Attached| mode.mode()),
+                problem: state.and_then(|state| state.as_ref().err()).cloned().or(lost),
+            }
+        };
+        self.desired.config.interfaces.iter().map(status).collect()
+    }
+
+    fn services(&self, only: Option<&ServiceName>) -> Result<Vec<ServiceStatus>> {
+        let counted = self.raw_counts()?;
+        let services =
+            self.desired.config.services.iter().filter(|service| only.is_none_or(|name| *name == service.name));
+        Ok(services.map(|service| self.service_status(service, &counted)).collect())
+    }
+
+    fn leaving(&self, service: &Service) -> Vec<BackendName> {
+        let of_service = self.kernel.allocations.leaving.iter().filter(|left| left.id.service == service.name);
+        of_service.map(|left| left.id.backend.clone()).collect()
+    }
+
+    fn service_status(&self, service: &Service, counted: &Raw) -> ServiceStatus {
+        let counters = counted.backends.as_slice();
+        let programmed = self.kernel.programmed.get(&service.name);
+        let kernel =
+            programmed.and_then(|p| match self.kernel.plane.read_table(p.plan.entry.table, p.plan.table_size.get()) {
+                Ok(slots) => Some(TableCounts::of(&slots)),
+                Err(error) => {
+                    log::error!("reading the table of {} back: {error:#}", service.name);
+                    None
+                }
+            });
+        let layers = self.layers(service, programmed, kernel.as_ref(), counters);
+        let backends = service.backends.iter().zip(layers).map(|(backend, share)| {
+            let id = id(service, backend);
+            let effective = self.effective(service, backend);
+            let checked = self.observed.checked.get(&id);
+            let set = self.desired.overrides.get(&id);
+            let allocated = self.kernel.allocations.backends.get(&id);
+            let sent = allocated.map_or(Counters::default(), |allocated| {
+                allocated.base + counters.get(usize::from(allocated.index)).copied().unwrap_or_default()
+            });
+            let failure = checked.and_then(|checked| checked.error.clone());
+            let reason = match effective.state {
+                BackendState::Down | BackendState::Unknown => failure.or(effective.reason),
+                _ => effective.reason,
+            };
+            BackendStatus {
+                name: backend.name.clone(),
+                address: backend.address,
+                port: backend.port,
+                weight: self.weight(service, backend).get(),
+                file_weight: backend.weight.get(),
+                set_by_command: set.map(|set| Override {
+                    weight: set.weight,
+                    drained: set.drained,
+                    by_uid: set.by_uid,
+                    at: set.at.clone(),
+                }),
+                effective_weight: effective.weight.get(),
+                state: effective.state,
+                reason,
+                share,
+                packets: sent.packets,
+                bytes: sent.bytes,
+                new_flows: sent.new_flows,
+                check_seconds: checked.and_then(|checked| checked.took).map(|took| took.as_secs_f64()),
+                check_failures: checked.map_or(0, |checked| checked.failures),
+            }
+        });
+        ServiceStatus {
+            name: service.name.clone(),
+            protocol: service.protocol,
+            address: service.address,
+            port: service.port,
+            forward: service.forward,
+            affinity: service.affinity,
+            table_size: service.table_size.get(),
+            ports: service.ports.to_string(),
+            prefix_len: service.prefix_len,
+            open_slots: kernel.as_ref().map_or(0, |counts| counts.open),
+            former_mapping: programmed.is_some_and(|p| p.plan.entry.has(flags::FORMER)),
+            flow_table_entries: programmed.map_or(0, |p| p.tracked.flows),
+            flow_table_capacity: service.connections.flow_table,
+            leaving: self.leaving(service),
+            events: programmed.map(|p| events(&counted.services, p.plan.entry.number)).unwrap_or_default(),
+            backends: backends.collect(),
+        }
+    }
+
+    /// The shares of each backend, in the order of the model.
+    fn layers(
+        &self,
+        service: &Service,
+        programmed: Option<&KernelService>,
+        kernel: Option<&TableCounts>,
+        counters: &[Counters],
+    ) -> Vec<Shares> {
+        let weights: Vec<u64> = service.backends.iter().map(|b| u64::from(self.weight(service, b).get())).collect();
+        let effective: Vec<u64> =
+            service.backends.iter().map(|b| u64::from(self.effective(service, b).weight.get())).collect();
+        let index = |backend| self.index_of(&id(service, backend)).unwrap_or(NO_BACKEND);
+        let indices: Vec<u16> = service.backends.iter().map(index).collect();
+        let observed =
+            programmed.map(|p| self.watch.observer.since(&p.changed, counters, &indices)).unwrap_or_default();
+        let sum = |values: &[u64]| values.iter().sum::<u64>();
+        let (all_weights, all_effective, all_observed) = (sum(&weights), sum(&effective), sum(&observed));
+        (0..service.backends.len())
+            .map(|i| Shares {
+                config: share(weights[i], all_weights),
+                effective: share(effective[i], all_effective),
+                planned: programmed.and_then(|p| p.counts.share(indices[i])),
+                kernel: kernel.and_then(|counts| counts.share(indices[i])),
+                observed: observed.get(i).and_then(|flows| share(*flows, all_observed)),
+            })
+            .collect()
+    }
+}
+
+/// Names as in the metric `balancer_service_events_total{event}`.
+fn events(counted: &[ServiceCounters], number: u16) -> BTreeMap<String, u64> {
+    let of = counted.get(usize::from(number)).copied().unwrap_or_default();
+    let named = [
+        ("flow_table_full", of.flow_table_full),
+        ("quic_unknown", of.quic_unknown),
+        ("quic_routed", of.quic_routed),
+        ("acl_refused", of.acl_refused),
+        ("rate_limited", of.rate_limited),
+        ("source_rate_limited", of.source_limited),
+        ("icmp_relayed", of.icmp_relayed),
+        ("too_big_answered", of.too_big_answered),
+        ("syn_repeated", of.syn_repeated),
+    ];
+    named.into_iter().map(|(name, count)| (name.to_owned(), count)).collect()
+}
+
+fn owned((reason, count): (&'static str, u64)) -> (String, u64) {
+    (reason.to_owned(), count)
+}

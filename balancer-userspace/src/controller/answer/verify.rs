@@ -1,0 +1,103 @@
+//! What the comparison found, for `balancer verify` and for metrics.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use crate::control::api::{Skew, Verification, VerifiedBackend, VerifiedService};
+use crate::controller::handle::Refusal;
+use crate::controller::state::{State, id};
+use crate::controller::watch::compare::is_judged;
+use crate::drift::{Skewed, Watch};
+use crate::metrics::{WatchSample, WatchedBackend};
+use crate::model::{BackendId, ServiceName};
+
+/// What is said of a backend: when so much more than planned would show.
+const SHOWN: f64 = 0.2;
+
+impl State {
+    /// For metrics.
+    pub(crate) fn watch_sample(&self) -> WatchSample {
+        let counted = &self.watch.drift.counted;
+        let mut gaps = BTreeMap::new();
+        for gap in &self.watch.drift.gaps {
+            *gaps.entry(gap.to).or_default() += 1 + gap.others;
+        }
+        let pairs =
+            self.desired.config.services.iter().flat_map(|service| service.backends.iter().map(move |b| (service, b)));
+        let watched = pairs.map(|(service, backend)| {
+            let id = id(service, backend);
+            let (skewed, shows) = self.watched(&id);
+            WatchedBackend {
+                skew: skewed.map_or(0.0, |skewed| skewed.finding.effect),
+                detection_seconds: shows.map(|time| time.as_secs_f64()),
+                capacity: backend.capacity.new_flows,
+                id,
+            }
+        });
+        let since_epoch = |at: SystemTime| at.duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
+        WatchSample {
+            cycles: counted.cycles,
+            last_timestamp_seconds: counted.at.map_or(0.0, since_epoch),
+            duration_seconds: counted.took.as_secs_f64(),
+            gaps,
+            gaps_total: counted.gaps.clone(),
+            healed_total: counted.healed,
+            config_refused: self.desired.refused.is_some(),
+            alarms: self.watch.watchtower.alarms.active(),
+            backends: watched.collect(),
+            webhooks: self
+                .watch
+                .watchtower
+                .deliveries
+                .iter()
+                .map(|(name, told)| (name.clone(), (told.done, told.failed)))
+                .collect(),
+        }
+    }
+
+    /// For `balancer verify`: compares now, and says everything.
+    pub(crate) fn verify(&mut self, only: Option<&ServiceName>) -> Result<Verification, Refusal> {
+        self.is_there(only)?;
+        let heal = self.desired.config.node.verify.self_heal;
+        self.compare(heal, true).map_err(|error| Refusal::Failed(format!("{error:#}")))?;
+        let mut gaps = self.watch.drift.gaps.clone();
+        gaps.extend(self.share_gaps());
+        gaps.extend(self.skewed());
+        gaps.retain(|gap| only.is_none() || gap.service.is_none() || gap.service.as_ref() == only);
+        let status = self.status(only)?;
+        let services = status.services.into_iter().filter_map(|status| {
+            let service = self.service(&status.name)?;
+            let watch = self.watch.drift.watches.get(&status.name);
+            let backends = status.backends.into_iter().map(|backend| {
+                let (skewed, shows) =
+                    self.watched(&BackendId { service: status.name.clone(), backend: backend.name.clone() });
+                let skew = skewed.map(|skewed| Skew {
+                    effect: skewed.finding.effect,
+                    score: skewed.finding.score,
+                    window_seconds: skewed.window.as_secs_f64(),
+                });
+                let shows_after_seconds = shows.map(|time| time.as_secs_f64());
+                VerifiedBackend { name: backend.name, share: backend.share, shows_after_seconds, skew }
+            });
+            Some(VerifiedService {
+                new_flows_per_second: watch.map_or(0.0, Watch::rate),
+                unjudged: (!is_judged(service))
+                    .then(|| "flows are tracked for good: they stay where they began".to_owned()),
+                backends: backends.collect(),
+                name: status.name.clone(),
+            })
+        });
+        let services = services.collect();
+        let at = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+        Ok(Verification { at, seconds: self.watch.drift.counted.took.as_secs_f64(), gaps, services })
+    }
+
+    /// Whether a backend is skewed, and after how long it would show that it is.
+    fn watched(&self, id: &BackendId) -> (Option<&Skewed>, Option<Duration>) {
+        let watch = self.watch.drift.watches.get(&id.service);
+        let counts = self.kernel.programmed.get(&id.service).map(|programmed| &programmed.counts);
+        let Some(((watch, counts), index)) = watch.zip(counts).zip(self.index_of(id)) else { return (None, None) };
+        let shows = counts.share(index).and_then(|planned| watch.time_to_show(planned, SHOWN));
+        (watch.skewed().get(&index), shows)
+    }
+}

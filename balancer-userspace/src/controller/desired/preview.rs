@@ -1,0 +1,77 @@
+//! What a config would change, with the health and the commands of now.
+
+use crate::control::api::{Apply, ChangeKind, Plan, PlannedService, PlannedWarning};
+use crate::controller::handle::Refusal;
+use crate::controller::state::{State, id};
+use crate::model::{Backend, Config, Service, Weight};
+use crate::plan::preview::{Preview, Weighing};
+
+impl State {
+    pub(crate) fn preview(&self, request: &Apply) -> Result<Plan, Refusal> {
+        let (loaded, found) = self.linted(&request.file, &request.text)?;
+        let Preview { mut services, worst_before, worst_after, risk, why } = self.preview_of(&loaded.config);
+        for planned in services.iter_mut().filter(|planned| planned.change == ChangeKind::Changed) {
+            planned.flows_following = self.following(planned);
+        }
+        let counting = found.findings.iter().filter(|finding| finding.counts());
+        let warnings = counting.map(|finding| PlannedWarning {
+            id: finding.id.to_owned(),
+            message: finding.message.clone(),
+            new: !self.is_known(finding),
+        });
+        Ok(Plan {
+            id: self.plan_id(&request.text),
+            generation: self.kernel.generation,
+            services,
+            worst_before,
+            worst_after,
+            risk,
+            why,
+            warnings: warnings.collect(),
+        })
+    }
+
+    /// What another config would change.
+    pub(crate) fn preview_of(&self, config: &Config) -> Preview {
+        let (old, new) = (self.left(&self.desired.config), self.left(config));
+        let before =
+            Weighing { services: &self.desired.config.services, weights: &old, seed: self.desired.config.node.seed };
+        let after = Weighing { services: &config.services, weights: &new, seed: config.node.seed };
+        Preview::of(&before, &after)
+    }
+
+    /// Flows of the last minute on slots that move: those of each backend, by the part of its slots that it loses.
+    fn following(&self, planned: &PlannedService) -> Option<u64> {
+        let service = self.service(&planned.name)?;
+        let counters = self.counters().ok()?;
+        let since = &self.kernel.programmed.get(&planned.name)?.changed;
+        let mut flows = 0.0;
+        for backend in planned.backends.iter().filter(|backend| backend.slots_before > 0) {
+            let Some(there) = service.backends.iter().find(|there| there.name == backend.name) else { continue };
+            let Some(place) = self.kernel.allocations.backends.get(&id(service, there)) else { continue };
+            let new: u64 = self.watch.observer.since(since, &counters, &[place.index]).iter().sum();
+            flows += new as f64 * f64::from(backend.slots_leaving) / f64::from(backend.slots_before);
+        }
+        Some(flows.round() as u64)
+    }
+
+    /// What is left of each weight of a config, as far as that is known now; who is new is taken to be up.
+    pub(crate) fn left(&self, config: &Config) -> Vec<Vec<u32>> {
+        let of = |service: &Service, backend: &Backend| {
+            let same = |other: &&Backend| other.name == backend.name && other.address == backend.address;
+            let before = self.service(&service.name).and_then(|service| service.backends.iter().find(same));
+            // A command's weight ends where the file's becomes another.
+            let set =
+                self.desired.overrides.get(&id(service, backend)).filter(|set| set.file_weight == backend.weight.get());
+            let weight = set.and_then(|set| set.weight).and_then(Weight::new).unwrap_or(backend.weight);
+            let takes = |old: &Backend| {
+                let effective = self.effective(service, old);
+                !effective.weight.is_zero() || self.weight(service, old).is_zero()
+            };
+            let drained = self.desired.overrides.get(&id(service, backend)).is_some_and(|set| set.drained);
+            if drained || !before.is_none_or(takes) { 0 } else { weight.get() }
+        };
+        let weights = |service: &Service| service.backends.iter().map(|backend| of(service, backend)).collect();
+        config.services.iter().map(weights).collect()
+    }
+}

@@ -1,0 +1,147 @@
+//! Who gets which place in the kernel's maps, and when it is free again.
+
+use std::collections::{BTreeSet, HashMap};
+
+use anyhow::{Context, Result};
+use balancer_common::layout::Former;
+
+use crate::controller::kernel::allocate::{identity, index};
+use crate::controller::state::{State, id};
+use crate::dataplane::Counters;
+use crate::model::{Backend, BackendId, Gate, Service, ServiceName};
+use crate::plan::keeps_flows;
+use crate::state::{Allocated, Leaving};
+
+impl State {
+    /// The index of a backend, a new one where it has none or became another to the kernel.
+    pub(crate) fn place_backend(&mut self, service: &Service, backend: &Backend, given: &mut Placement) -> Result<u16> {
+        let id = id(service, backend);
+        if service.gate == Gate::Health && self.kernel.allocations.passed.get(&id) != Some(&backend.address) {
+            // A gate that is set later is for those who come later.
+            self.kernel.allocations.passed.insert(id.clone(), backend.address);
+            given.changed = true;
+        }
+        let identity = identity(service, backend, &self.desired.config.node);
+        let before = self.kernel.allocations.backends.get(&id).cloned();
+        if let Some(allocated) = before.as_ref().filter(|allocated| allocated.identity == identity) {
+            return Ok(allocated.index);
+        }
+        if let Some(old) = before {
+            self.leave(service, &id, old, given);
+        }
+        // One that left and comes back is the same to its flows.
+        let back = |left: &Leaving| left.id == id && left.allocated.identity == identity;
+        if let Some(place) = self.kernel.allocations.leaving.iter().position(back) {
+            let allocated = self.kernel.allocations.leaving.remove(place).allocated;
+            given.changed = true;
+            self.kernel.allocations.backends.insert(id, allocated.clone());
+            return Ok(allocated.index);
+        }
+        let base = given.bases.get(&id).copied().unwrap_or_default();
+        let place =
+            self.kernel.pools.backends.take().context("no place is left for a backend; raise `limits.backends`")?;
+        let allocated = Allocated { index: index(place), base, identity };
+        given.fresh.push(allocated.index);
+        self.kernel.allocations.backends.insert(id, allocated);
+        Ok(index(place))
+    }
+
+    /// A backend's index is free at once, or when the flows that it has are gone.
+    pub(crate) fn leave(&mut self, service: &Service, id: &BackendId, old: Allocated, given: &mut Placement) {
+        given.changed = true;
+        let counted = given.counters.get(usize::from(old.index)).copied().unwrap_or_default();
+        given.bases.insert(id.clone(), old.base + counted);
+        let has_flows =
+            self.kernel.image.backends.contains_key(&old.index) && self.kernel.programmed.contains_key(&service.name);
+        if keeps_flows(service) && has_flows {
+            self.kernel.allocations.leaving.push(Leaving {
+                id: id.clone(),
+                allocated: old,
+                since: self.kernel.plane.clock(),
+            });
+        } else {
+            given.freed.push(old.index);
+        }
+    }
+
+    pub(crate) fn place_service(&mut self, service: &Service, given: &mut Placement) -> Result<u16> {
+        if let Some(number) = self.kernel.allocations.services.get(&service.name) {
+            return Ok(*number);
+        }
+        let number =
+            self.kernel.pools.services.take().context("no place is left for a service; raise `limits.services`")?;
+        let number = u16::try_from(number)?;
+        given.numbered.push(number);
+        self.kernel.allocations.services.insert(service.name.clone(), number);
+        Ok(number)
+    }
+
+    /// Backends of the service that the config has no more.
+    pub(crate) fn absent_backends(&self, service: &Service) -> Vec<(BackendId, Allocated)> {
+        let present: BTreeSet<_> = service.backends.iter().map(|backend| &backend.name).collect();
+        let of_service = self.kernel.allocations.backends.iter().filter(|(id, _)| id.service == service.name);
+        let absent = of_service.filter(|(id, _)| !present.contains(&id.backend));
+        absent.map(|(id, allocated)| (id.clone(), allocated.clone())).collect()
+    }
+
+    /// Gives back numbers and places of services that are in the config no more, and says which these are.
+    pub(crate) fn release_absent(&mut self, given: &mut Placement) -> Vec<ServiceName> {
+        let names = self.all_services();
+        let absent: Vec<(ServiceName, u16)> = self
+            .kernel
+            .allocations
+            .services
+            .iter()
+            .filter(|(name, _)| !names.contains(*name))
+            .map(|(name, number)| (name.clone(), *number))
+            .collect();
+        for (name, number) in &absent {
+            self.kernel.allocations.services.remove(name);
+            given.freed_numbers.push(*number);
+            given.freed_tables.extend([u32::from(*number) * 2, u32::from(*number) * 2 + 1]);
+        }
+        self.kernel.allocations.backends.retain(|id, allocated| {
+            let keep = names.contains(&id.service);
+            if !keep {
+                given.freed.push(allocated.index);
+            }
+            keep
+        });
+        self.kernel.allocations.passed.retain(|id, _| names.contains(&id.service));
+        self.kernel.allocations.leaving.retain(|left| {
+            let keep = names.contains(&left.id.service);
+            if !keep {
+                given.freed.push(left.allocated.index);
+            }
+            keep
+        });
+        absent.into_iter().map(|(name, _)| name).collect()
+    }
+}
+
+/// Places given and taken back in one step.
+#[derive(Default)]
+pub(crate) struct Placement {
+    pub(crate) counters: Vec<Counters>,
+    pub(crate) now: u32,
+    /// What backends that lose their index were sent.
+    pub(crate) bases: HashMap<BackendId, Counters>,
+    pub(crate) fresh: Vec<u16>,
+    pub(crate) freed: Vec<u16>,
+    pub(crate) numbered: Vec<u16>,
+    pub(crate) freed_numbers: Vec<u16>,
+    pub(crate) freed_tables: Vec<u32>,
+    pub(crate) former: Vec<(u16, Former)>,
+    /// Who has which place is another than before, though no place is new.
+    pub(crate) changed: bool,
+}
+
+impl Placement {
+    pub(crate) fn any(&self) -> bool {
+        self.changed
+            || !self.fresh.is_empty()
+            || !self.freed.is_empty()
+            || !self.numbered.is_empty()
+            || !self.freed_numbers.is_empty()
+    }
+}

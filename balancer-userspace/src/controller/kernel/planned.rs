@@ -1,0 +1,112 @@
+//! What the kernel should hold for a service, with the places that it has and what the kernel has of it now.
+
+use anyhow::{Result, ensure};
+use balancer_common::layout::{Former, ServiceEntry, flags};
+
+use crate::controller::kernel::places::Placement;
+use crate::controller::state::{State, id, wanted};
+use crate::health::Health;
+use crate::model::Service;
+use crate::neighbor::Reachability;
+use crate::plan::{Numbering, Placed, ServicePlan, keeps_flows, plan_service};
+
+impl State {
+    /// The entry that the kernel has for a service of this number.
+    pub(crate) fn entry_before(&self, service: &Service, number: u16) -> Option<ServiceEntry> {
+        if let Some(programmed) = self.kernel.programmed.get(&service.name) {
+            return Some(programmed.plan.entry);
+        }
+        self.kernel.image.services().find(|entry| entry.number == number)
+    }
+
+    pub(crate) fn plan(&mut self, service: &Service, given: &mut Placement) -> Result<ServicePlan> {
+        let absent = self.absent_backends(service);
+        for (id, old) in absent {
+            self.kernel.allocations.backends.remove(&id);
+            self.kernel.allocations.passed.remove(&id);
+            self.leave(service, &id, old, given);
+        }
+        let mut placed = Vec::with_capacity(service.backends.len());
+        for backend in &service.backends {
+            let index = self.place_backend(service, backend, given)?;
+            let next_hop = match self.observed.reachable.get(&wanted(service, backend)) {
+                Some(Reachability::Resolved(next_hop)) => Some(self.observed.paths.applied(next_hop, backend.address)),
+                _ => None,
+            };
+            placed.push(Placed {
+                index,
+                weight: self.effective(service, backend).weight,
+                next_hop,
+                dead: self.health(service, &id(service, backend)) == Health::Down,
+            });
+        }
+        let number = self.place_service(service, given)?;
+        let before = self.entry_before(service, number);
+        let numbering = Numbering {
+            number,
+            table: before.map_or(u32::from(number) * 2, |entry| entry.table),
+            era: before.map_or(0, |entry| entry.era),
+            acl: before.map_or(0, |entry| entry.acl),
+            former: before.is_some_and(|entry| entry.has(flags::FORMER)) && keeps_flows(service),
+        };
+        let mut plan = plan_service(service, &placed, &numbering, &self.desired.config.node);
+        if let Some(before) = before {
+            self.follow_mapping(service, &mut plan, &before, given)?;
+            if before.has(flags::FORMER) && !plan.entry.has(flags::FORMER) {
+                given.freed_tables.push(before.table ^ 1);
+            }
+        }
+        self.keep_entries(service, &mut plan, &placed);
+        let same_lists = self.kernel.programmed.get(&service.name).map(|p| *p.plan.guard == service.guard);
+        if same_lists == Some(false) || (same_lists.is_none() && plan.acl().next().is_some()) {
+            plan.set_acl(plan.entry.acl.wrapping_add(1));
+        }
+        Ok(plan)
+    }
+
+    /// With another seed, affinity or table size flows have other slots: the table goes to the other place, and the one
+    /// that is there becomes the former.
+    pub(crate) fn follow_mapping(
+        &self,
+        service: &Service,
+        plan: &mut ServicePlan,
+        before: &ServiceEntry,
+        given: &mut Placement,
+    ) -> Result<()> {
+        if plan.same_mapping(before) {
+            return Ok(());
+        }
+        ensure!(
+            !before.has(flags::FORMER),
+            "{}: the last change of seed, affinity or table size still has flows; it is over after \
+             `service.connections.quiet` without any of them",
+            service.name
+        );
+        plan.remap(before.table ^ 1, before.era.wrapping_add(1));
+        if plan.keeps {
+            let former = Former {
+                keys: before.keys,
+                table: before.table,
+                table_size: before.table_size,
+                port_mask: before.port_mask,
+                since: self.kernel.plane.clock(),
+            };
+            given.former.push((before.number, former));
+        } else {
+            given.freed_tables.push(before.table);
+        }
+        Ok(())
+    }
+
+    /// Backends that can't be reached at the moment, and those that leave, keep the entry they have: their flows go on as
+    /// soon as the way is there again.
+    pub(crate) fn keep_entries(&self, service: &Service, plan: &mut ServicePlan, placed: &[Placed]) {
+        let unreached = placed.iter().filter(|place| place.next_hop.is_none()).map(|place| place.index);
+        let left = self.kernel.allocations.leaving.iter().filter(|left| left.id.service == service.name);
+        for index in unreached.chain(left.map(|left| left.allocated.index)) {
+            if let Some(entry) = self.kernel.image.backends.get(&index) {
+                plan.backends.push((index, *entry));
+            }
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Closing what changes have opened: slots without flows from before, flow tables, former mappings, and the places of
+//! backends that left.
+
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+use balancer_common::layout::{FlowKey, Former, flags};
+use balancer_common::slot::{BackendIndex, NO_BACKEND, Slot};
+
+use crate::controller::state::State;
+use crate::dataplane::{Changes, TableCounts};
+use crate::model::ServiceName;
+use crate::plan::{Keeping, Patience, closing, former_is_over};
+
+/// Units of [`balancer_common::clock`] between two looks through a flow table.
+const SWEEP: u32 = 4;
+
+/// What is followed of a service beside its table.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Tracked {
+    /// Entries of the flow table when it was last looked through.
+    pub(crate) flows: u64,
+    /// When that is due again.
+    sweep_at: u32,
+    /// Backends that had entries in it then.
+    owners: BTreeSet<BackendIndex>,
+}
+
+impl Tracked {
+    /// After a change of the table: look at once.
+    pub(crate) fn changed(self) -> Self {
+        Self { sweep_at: 0, ..self }
+    }
+}
+
+impl State {
+    /// One look at everything that is open; cheap where nothing is.
+    pub(crate) fn settle(&mut self) -> Result<()> {
+        let now = self.kernel.plane.clock();
+        let open = |(name, programmed): (&ServiceName, &crate::controller::kernel::KernelService)| {
+            let has_left = self.kernel.allocations.leaving.iter().any(|left| left.id.service == *name);
+            let plan = &programmed.plan;
+            let busy = programmed.counts.open > 0 || plan.entry.has(flags::FORMER) || plan.tracks_all() || has_left;
+            busy.then(|| name.clone())
+        };
+        let names: Vec<ServiceName> = self.kernel.programmed.iter().filter_map(open).collect();
+        for name in names {
+            self.settle_service(&name, now)?;
+        }
+        Ok(())
+    }
+
+    fn settle_service(&mut self, name: &ServiceName, now: u32) -> Result<()> {
+        let (Some(service), Some(programmed)) = (self.service(name), self.kernel.programmed.get(name)) else {
+            return Ok(());
+        };
+        let patience = Patience::of(&service.connections);
+        let (entry, dead) = (programmed.plan.entry, programmed.plan.dead.clone());
+        let number = entry.number;
+        let mut slots = self.kernel.plane.written_table(entry.table, || programmed.plan.settled_slots())?;
+        let activity = self.kernel.plane.activity(number);
+        let late = self.late_leavers(name, &patience, now);
+        let mut closed = closing(&slots, &activity, now, &patience);
+        closed.extend(without_settled(&slots, &late));
+        for (place, slot) in &closed {
+            if let Some(there) = slots.get_mut(*place as usize) {
+                *there = *slot;
+            }
+        }
+        if !closed.is_empty() {
+            self.kernel.plane.close_slots(entry.table, &closed)?;
+        }
+        let mut former = entry.has(flags::FORMER);
+        if former {
+            let before = self.kernel.plane.former(number)?;
+            self.bury(&before, &dead)?;
+            if former_is_over(&activity, before.since, now, &patience) {
+                self.end_former(name)?;
+                former = false;
+            }
+        }
+        let keeping =
+            Keeping { slots: &slots, era: entry.era, former, all: entry.has(flags::TRACK_ALL), patience, now };
+        self.sweep(name, &keeping, !closed.is_empty(), &|index| !dead.contains(&index) && !late.contains(&index))?;
+        let counts = TableCounts::of(&slots);
+        let idle = counts.open == 0 && !former;
+        if let Some(programmed) = self.kernel.programmed.get_mut(name) {
+            programmed.counts = counts;
+            if idle && !programmed.plan.tracks_all() {
+                programmed.tracked.flows = 0;
+                programmed.tracked.owners.clear();
+            }
+        }
+        if idle {
+            self.kernel.plane.remove_tracks(number, !keeping.all);
+        }
+        self.free_leavers(name)
+    }
+
+    /// Backends that left so long ago that their flows have had their time.
+    fn late_leavers(&self, name: &ServiceName, patience: &Patience, now: u32) -> BTreeSet<BackendIndex> {
+        let of_service = self.kernel.allocations.leaving.iter().filter(|left| left.id.service == *name);
+        let late = of_service.filter(|left| balancer_common::clock::since(now, left.since) >= patience.deadline);
+        late.map(|left| left.allocated.index).collect()
+    }
+
+    /// In the former mapping the slots of dead backends become nobody's: their flows begin anew with the owner.
+    fn bury(&mut self, former: &Former, dead: &[BackendIndex]) -> Result<()> {
+        if dead.is_empty() {
+            return Ok(());
+        }
+        let slots = self.kernel.plane.read_table(former.table, former.table_size)?;
+        let of_dead = slots.iter().enumerate().filter(|(_, slot)| dead.contains(&slot.settled()));
+        let buried: Vec<(u32, Slot)> = of_dead.map(|(place, _)| (place as u32, Slot::closed(NO_BACKEND))).collect();
+        self.kernel.plane.close_slots(former.table, &buried)
+    }
+
+    /// Flows of the former mapping are gone, or had their time.
+    fn end_former(&mut self, name: &ServiceName) -> Result<()> {
+        let Some(programmed) = self.kernel.programmed.get(name) else { return Ok(()) };
+        let mut plan = programmed.plan.clone();
+        plan.end_former();
+        let mut wanted = self.kernel.image.clone();
+        plan.replace_entry(&mut wanted);
+        let mut changes = self.kernel.image.changes_to(&wanted);
+        changes.remove_tables.push(plan.entry.table ^ 1);
+        changes.former.push((plan.entry.number, Former::default()));
+        self.kernel.plane.apply(changes)?;
+        self.kernel.image = wanted;
+        if let Some(programmed) = self.kernel.programmed.get_mut(name) {
+            programmed.plan = plan;
+        }
+        Ok(())
+    }
+
+    /// Takes out of the flow table what need not be remembered any longer. After slots closed at once: a flow that begins
+    /// in a closed slot must not find an old entry once the slot opens again.
+    fn sweep(
+        &mut self,
+        name: &ServiceName,
+        keeping: &Keeping<'_>,
+        at_once: bool,
+        alive: &dyn Fn(BackendIndex) -> bool,
+    ) -> Result<()> {
+        let Some(programmed) = self.kernel.programmed.get_mut(name) else { return Ok(()) };
+        let due = balancer_common::clock::since(keeping.now, programmed.tracked.sweep_at) > 0
+            || programmed.tracked.sweep_at == 0;
+        let number = programmed.plan.entry.number;
+        if !(at_once || due) || !self.kernel.plane.has_flow_table(number) {
+            return Ok(());
+        }
+        let flows = self.kernel.plane.flows(number)?;
+        let (kept, gone): (Vec<_>, Vec<_>) = flows.into_iter().partition(|(_, flow)| keeping.keeps(flow, alive));
+        let keys: Vec<FlowKey> = gone.iter().map(|(key, _)| *key).collect();
+        self.kernel.plane.forget_flows(number, &keys)?;
+        programmed.tracked.flows = kept.len() as u64;
+        programmed.tracked.owners = kept.iter().map(|(_, flow)| flow.backend()).collect();
+        programmed.tracked.sweep_at = keeping.now.wrapping_add(SWEEP);
+        Ok(())
+    }
+
+    /// Gives back the places of backends that left, once nothing names them.
+    fn free_leavers(&mut self, name: &ServiceName) -> Result<()> {
+        let Some(programmed) = self.kernel.programmed.get_mut(name) else { return Ok(()) };
+        let (counts, owners) = (&programmed.counts, &programmed.tracked.owners);
+        let former = programmed.plan.entry.has(flags::FORMER);
+        let named = |index: &BackendIndex| {
+            former || counts.settled.contains_key(index) || counts.owned.contains_key(index) || owners.contains(index)
+        };
+        let mut freed = Vec::new();
+        self.kernel.allocations.leaving.retain(|left| {
+            let keep = left.id.service != *name || named(&left.allocated.index);
+            if !keep {
+                log::info!("{} has left: no established flow is known any longer", left.id);
+                freed.push(left.allocated.index);
+            }
+            keep
+        });
+        if freed.is_empty() {
+            return Ok(());
+        }
+        programmed.plan.backends.retain(|(index, _)| !freed.contains(index));
+        self.kernel.image.backends.retain(|index, _| !freed.contains(index));
+        // Tables that named them are gone with the last packet that read them by now.
+        self.kernel.plane.apply(Changes { clear_backends: freed.clone(), ..Changes::default() })?;
+        self.store.save_allocations(&self.kernel.allocations)?;
+        freed.iter().for_each(|index| self.kernel.pools.backends.give_back(u32::from(*index)));
+        Ok(())
+    }
+}
+
+/// Open slots without their settled owner, where that is one of `gone`. They stay open: younger flows are in the flow
+/// table.
+fn without_settled(slots: &[Slot], gone: &BTreeSet<BackendIndex>) -> Vec<(u32, Slot)> {
+    if gone.is_empty() {
+        return Vec::new();
+    }
+    let of_gone = slots.iter().enumerate().filter(|(_, slot)| slot.is_open() && gone.contains(&slot.settled()));
+    of_gone.map(|(place, slot)| (place as u32, Slot::open(slot.owner(), slot.owner()))).collect()
+}

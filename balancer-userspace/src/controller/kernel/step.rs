@@ -1,0 +1,154 @@
+//! The step from what runs to what should run.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use anyhow::Result;
+use balancer_common::layout::flags;
+use balancer_common::slot::Slot;
+
+use crate::controller::answer::explain::table_of;
+use crate::controller::kernel::KernelService;
+use crate::controller::kernel::allocate::index;
+use crate::controller::kernel::places::Placement;
+use crate::controller::kernel::trial::Trial;
+use crate::controller::state::State;
+use crate::controller::watch::observer::Moment;
+use crate::dataplane::{Counters, TableCounts, TableState};
+use crate::model::{Service, ServiceName};
+use crate::plan::ServicePlan;
+
+/// Why a step is made, and how it is tried before.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Change {
+    pub(crate) trial: Option<Trial>,
+    /// In words; where there are none, something was observed.
+    pub(crate) because: Vec<String>,
+}
+
+impl Change {
+    pub(crate) fn asked(trial: Trial, because: String) -> Self {
+        Self { trial: Some(trial), because: vec![because] }
+    }
+}
+
+impl State {
+    /// Brings the kernel to what config, commands, health and next hops ask for, for the services named (and those that
+    /// went). Answers which tables changed. Where a write fails, the kernel is read back before the next one.
+    pub(crate) fn reconcile(&mut self, mut dirty: BTreeSet<ServiceName>, change: Change) -> Result<Vec<ServiceName>> {
+        let Change { trial, mut because } = change;
+        because.splice(0..0, std::mem::take(&mut self.observed.because));
+        let unsynced = self.kernel.unsynced.take();
+        let resync = unsynced.is_some();
+        if resync {
+            dirty = self.all_services();
+        }
+        let mut given =
+            Placement { counters: self.counters()?, now: self.kernel.plane.clock(), ..Placement::default() };
+        let services: Vec<Service> =
+            self.desired.config.services.iter().filter(|service| dirty.contains(&service.name)).cloned().collect();
+        let mut plans = Vec::with_capacity(services.len());
+        let planned: Result<()> = services.iter().try_for_each(|service| {
+            plans.push((service.name.clone(), self.plan(service, &mut given)?));
+            Ok(())
+        });
+        if let Err(error) = planned {
+            self.kernel.unsynced = unsynced;
+            return Err(error);
+        }
+        let removed = self.release_absent(&mut given);
+        if given.any() {
+            self.note_owners();
+            self.kernel.plane.reset_counters(&given.fresh)?;
+            self.kernel.plane.reset_service_counters(&given.numbered)?;
+            self.store.save_allocations(&self.kernel.allocations)?;
+        }
+        let wanted = self.wanted_image(&plans, &removed, resync);
+        let mut changes = self.kernel.image.changes_to(&wanted);
+        let mut tables = unsynced.unwrap_or_default();
+        let (publish, changed) = self.new_tables(&plans, &mut tables, resync, &mut changes, &given)?;
+        self.guard_changes(&plans, &mut changes, resync)?;
+        changes.former.clone_from(&given.former);
+        changes.remove_tables.clone_from(&given.freed_tables);
+        changes.remove_tables.extend(self.unwanted_tables(&plans, tables));
+        changes.remove_tracks = given.freed_numbers.iter().map(|number| u32::from(*number)).collect();
+        changes.publish = publish;
+        if changes.is_empty() && !resync {
+            return Ok(Vec::new());
+        }
+        if let Some(trial) = trial
+            && let Err(error) = self.try_tables(trial, &plans, &changes.publish)
+        {
+            let (image, tables) = self.kernel.plane.read_back()?;
+            (self.kernel.image, self.kernel.unsynced) = (image, Some(tables));
+            return Err(error);
+        }
+        // What an earlier controller left may be just right.
+        self.kernel.generation += u64::from(!changes.is_empty());
+        let counts: BTreeMap<u32, TableCounts> =
+            changes.publish.iter().map(|(place, table)| (*place, table.counts.clone())).collect();
+        if let Err(error) = self.kernel.plane.apply(changes) {
+            let (image, tables) = self.kernel.plane.read_back()?;
+            (self.kernel.image, self.kernel.unsynced) = (image, Some(tables));
+            return Err(error);
+        }
+        self.kernel.image = wanted;
+        self.note_applied(plans, &counts, &removed, given, &because);
+        Ok(changed)
+    }
+
+    /// Tables that nobody wants; a former one is wanted while it is in use.
+    fn unwanted_tables(&self, plans: &[(ServiceName, ServicePlan)], tables: TableState) -> Vec<u32> {
+        let former =
+            |place: &u32| plans.iter().any(|(_, plan)| plan.entry.has(flags::FORMER) && plan.entry.table ^ 1 == *place);
+        tables.into_keys().filter(|place| !former(place)).collect()
+    }
+
+    fn note_applied(
+        &mut self,
+        plans: Vec<(ServiceName, ServicePlan)>,
+        published: &BTreeMap<u32, TableCounts>,
+        removed: &[ServiceName],
+        given: Placement,
+        because: &[String],
+    ) {
+        if let Err(error) = self.store.save_generation(self.kernel.generation) {
+            log::warn!("{error:#}");
+        }
+        for name in removed {
+            self.kernel.programmed.remove(name);
+        }
+        let now = Moment::new(Instant::now(), &given.counters);
+        let because = if because.is_empty() { "routes, neighbours or health".to_owned() } else { because.join("; ") };
+        let tables =
+            plans.iter().map(|(name, plan)| table_of(name, plan, because.clone(), self.kernel.generation)).collect();
+        if let Err(error) = self.kernel.journal.note(tables) {
+            log::warn!("{error:#}");
+        }
+        for (name, plan) in plans {
+            let place = plan.entry.table;
+            let before = self.kernel.programmed.remove(&name);
+            let counts = published.get(&place).cloned();
+            let programmed = match (counts, before) {
+                (None, Some(before)) => KernelService { plan, ..before },
+                (counts, before) => {
+                    let read = || self.kernel.plane.read_table(place, plan.table_size.get()).ok();
+                    let Some(counts) = counts.or_else(|| read().map(|slots: Vec<Slot>| TableCounts::of(&slots))) else {
+                        continue;
+                    };
+                    let tracked = before.map(|before| before.tracked.changed()).unwrap_or_default();
+                    let (generation, changed) = (self.kernel.generation, now.clone());
+                    KernelService { plan, counts, generation, changed, tracked }
+                }
+            };
+            self.kernel.programmed.insert(name, programmed);
+        }
+        given.freed.iter().for_each(|index| self.kernel.pools.backends.give_back(u32::from(*index)));
+        given.freed_numbers.iter().for_each(|number| self.kernel.pools.services.give_back(u32::from(*number)));
+    }
+
+    /// Counters by index, as the kernel has them.
+    pub(crate) fn counters(&self) -> Result<Vec<Counters>> {
+        self.kernel.plane.counters(index(self.kernel.pools.backends.highest()))
+    }
+}

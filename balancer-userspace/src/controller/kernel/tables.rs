@@ -1,0 +1,113 @@
+//! What the maps should hold, and which tables are new.
+
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+use balancer_common::slot::BackendIndex;
+
+use crate::controller::kernel::KernelService;
+use crate::controller::kernel::build::in_parallel;
+use crate::controller::kernel::places::Placement;
+use crate::controller::state::State;
+use crate::dataplane::{Changes, Image, NewTable, Opened, TableState};
+use crate::model::ServiceName;
+use crate::plan::{ServicePlan, step};
+
+/// Tables to publish, by place, and the services whose tables changed.
+pub(crate) type NewTables = (Vec<(u32, NewTable)>, Vec<ServiceName>);
+
+impl State {
+    /// What the maps should hold once `plans` are in force.
+    pub(crate) fn wanted_image(
+        &self,
+        plans: &[(ServiceName, ServicePlan)],
+        removed: &[ServiceName],
+        resync: bool,
+    ) -> Image {
+        let touched: BTreeSet<&ServiceName> = plans.iter().map(|(name, _)| name).chain(removed).collect();
+        let stay = || self.kernel.programmed.iter().filter(|(name, _)| !resync && !touched.contains(name));
+        let same = |(name, plan): &(ServiceName, ServicePlan)| {
+            self.kernel.programmed.get(name).is_some_and(|programmed| programmed.plan.same_lookups(plan))
+        };
+        let mut image = Image::default();
+        if !resync && removed.is_empty() && plans.iter().all(same) {
+            // The same addresses and ports: the index needs no rebuilding, however many services there are.
+            image.index.clone_from(&self.kernel.image.index);
+            image.prefixes.clone_from(&self.kernel.image.prefixes);
+        } else {
+            let all = stay().map(|(_, programmed)| &programmed.plan).chain(plans.iter().map(|(_, plan)| plan));
+            all.for_each(|plan| plan.add_lookups(&mut image));
+            image.sort_ranges();
+        }
+        if !resync {
+            image.backends.clone_from(&self.kernel.image.backends);
+            image.server_ids.clone_from(&self.kernel.image.server_ids);
+            for programmed in touched.iter().filter_map(|name| self.kernel.programmed.get(*name)) {
+                programmed.plan.remove_backends(&mut image);
+            }
+        }
+        plans.iter().for_each(|(_, plan)| plan.add_backends(&mut image));
+        image
+    }
+
+    /// Tables that differ from those in the kernel, and whose they are. Leaves in `tables` those that nobody wants.
+    pub(crate) fn new_tables(
+        &self,
+        plans: &[(ServiceName, ServicePlan)],
+        tables: &mut TableState,
+        all: bool,
+        changes: &mut Changes,
+        given: &Placement,
+    ) -> Result<NewTables> {
+        let outdated: Vec<_> = plans
+            .iter()
+            .filter(|(name, plan)| {
+                let same = |p: &KernelService| {
+                    p.plan.same_table(plan)
+                        && p.plan.entry.table == plan.entry.table
+                        && !plan.dead.iter().any(|dead| p.counts.settled.contains_key(dead))
+                };
+                all || !self.kernel.programmed.get(name).is_some_and(same)
+            })
+            .map(|(name, plan)| {
+                let place = plan.entry.table;
+                let before = tables.remove(&place).or_else(|| {
+                    // Not where the place is a new one.
+                    let there = self.kernel.programmed.get(name).filter(|p| p.plan.entry.table == place)?;
+                    self.kernel.plane.written_table(place, || there.plan.settled_slots()).ok()
+                });
+                (name, plan, before.filter(|slots| slots.len() == plan.table_size.get() as usize))
+            })
+            .collect();
+        let built = in_parallel(&outdated, |(_, plan, before)| -> Result<_> {
+            let alive = |index: BackendIndex| !plan.dead.contains(&index);
+            let step = step(before.as_deref(), &plan.owners(), plan.keeps, alive);
+            // A table adopted from an earlier controller stays where it is the same to the bit.
+            let same = before.as_ref() == Some(&step.slots);
+            Ok(if same { None } else { Some((NewTable::new(&step.slots)?, step.moved)) })
+        });
+        let (mut publish, mut changed) = (Vec::new(), Vec::new());
+        for ((name, plan, _), table) in outdated.into_iter().zip(built) {
+            let table: Option<(NewTable, Vec<u32>)> = table?;
+            changed.push(name.clone());
+            let Some((table, mut moved)) = table else { continue };
+            let entry = plan.entry;
+            let began_former = given.former.iter().any(|(number, _)| *number == entry.number);
+            if began_former {
+                moved = (0..entry.table_size).collect();
+            }
+            if table.counts.open > 0 || began_former {
+                let number = u32::from(entry.number);
+                changes.opened.push(Opened { number, table_size: entry.table_size, slots: moved, now: given.now });
+                let entries = self.service(name).map_or(1, |service| service.connections.flow_table);
+                changes.flow_tables.push((number, entries));
+            }
+            publish.push((entry.table, table));
+        }
+        for (name, plan) in plans.iter().filter(|(_, plan)| plan.tracks_all()) {
+            let entries = self.service(name).map_or(1, |service| service.connections.flow_table);
+            changes.flow_tables.push((u32::from(plan.entry.number), entries));
+        }
+        Ok((publish, changed))
+    }
+}

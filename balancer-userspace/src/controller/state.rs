@@ -1,0 +1,79 @@
+//! Everything that the controller knows, by room: what should run, what the world says, what runs, and whether they agree.
+
+use std::collections::BTreeSet;
+
+use balancer_common::layout::BackendEntry;
+use balancer_common::slot::BackendIndex;
+
+use crate::controller::desired::Desired;
+use crate::controller::kernel::Kernel;
+use crate::controller::observed::Observed;
+use crate::controller::watch::Watch;
+use crate::health::Health;
+use crate::model::{Backend, BackendId, CheckKind, ForwardMode, Service, ServiceName, Weight};
+use crate::neighbor::{Reachability, Wanted};
+use crate::plan::{Effective, Standing, effective};
+use crate::state::StateDir;
+
+pub(crate) struct State {
+    pub(crate) desired: Desired,
+    pub(crate) observed: Observed,
+    pub(crate) kernel: Kernel,
+    pub(crate) watch: Watch,
+    pub(crate) store: StateDir,
+}
+
+pub(crate) fn wanted(service: &Service, backend: &Backend) -> Wanted {
+    Wanted { address: backend.address, on_link: service.forward == ForwardMode::L2 }
+}
+
+pub(crate) fn id(service: &Service, backend: &Backend) -> BackendId {
+    BackendId { service: service.name.clone(), backend: backend.name.clone() }
+}
+
+impl State {
+    pub(crate) fn all_services(&self) -> BTreeSet<ServiceName> {
+        self.desired.config.services.iter().map(|service| service.name.clone()).collect()
+    }
+
+    pub(crate) fn service(&self, name: &ServiceName) -> Option<&Service> {
+        self.desired.config.services.iter().find(|service| service.name == *name)
+    }
+
+    /// Where the kernel has a backend.
+    pub(crate) fn index_of(&self, id: &BackendId) -> Option<BackendIndex> {
+        self.kernel.allocations.backends.get(id).map(|allocated| allocated.index)
+    }
+
+    /// What the kernel has of it.
+    pub(crate) fn entry_of(&self, id: &BackendId) -> Option<&BackendEntry> {
+        self.kernel.image.backends.get(&self.index_of(id)?)
+    }
+
+    /// The weight in force: set by command, or the file's.
+    pub(crate) fn weight(&self, service: &Service, backend: &Backend) -> Weight {
+        let set = self.desired.overrides.get(&id(service, backend)).and_then(|set| set.weight);
+        set.and_then(Weight::new).unwrap_or(backend.weight)
+    }
+
+    pub(crate) fn effective(&self, service: &Service, backend: &Backend) -> Effective {
+        let id = id(service, backend);
+        let reachability =
+            self.observed.reachable.get(&wanted(service, backend)).cloned().unwrap_or(Reachability::Pending);
+        let whole = effective(&Standing {
+            weight: self.weight(service, backend),
+            drained: self.desired.overrides.get(&id).is_some_and(|set| set.drained),
+            health: self.health(service, &id),
+            reachability,
+            held_back: self.held_back(service, backend),
+        });
+        Effective { weight: self.ramped(&id, whole.weight), ..whole }
+    }
+
+    pub(crate) fn health(&self, service: &Service, id: &BackendId) -> Health {
+        match service.health.kind {
+            CheckKind::None => Health::Up,
+            _ => self.observed.checked.get(id).map_or(Health::Unknown, |checked| checked.health),
+        }
+    }
+}

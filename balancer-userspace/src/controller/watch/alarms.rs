@@ -1,0 +1,205 @@
+//! What is wrong now, from everything that the controller knows; once a second.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::alarm::catalogue::{self, Definition};
+use crate::alarm::{Alarm, Alarms, Delivery, Raised, Subject};
+use crate::control::api::Gap;
+use crate::controller::state::State;
+use crate::controller::watch::counts::Counts;
+use crate::doctor::Filled;
+
+/// How far back rates reach.
+const WINDOW: Duration = Duration::from_secs(30);
+/// How far back the rate of new flows reaches that is held against what a server can take.
+const LOAD_WINDOW: Duration = Duration::from_secs(10);
+/// After a change backends are looked for and probed first.
+const SETTLING: Duration = Duration::from_secs(5);
+/// How long it is said that a change was taken back.
+const TOLD: Duration = Duration::from_secs(3600);
+
+/// Alarms and what they are made of.
+#[derive(Default)]
+pub(crate) struct Watchtower {
+    pub(crate) alarms: Alarms,
+    moments: VecDeque<Moment>,
+    /// A guarded change that was taken back, when, and why.
+    pub(crate) taken_back: Option<(Instant, String)>,
+    /// Packets of which the loaded program decided otherwise than its model.
+    pub(crate) disagreed: Option<(Instant, String)>,
+    /// Alarms of a drill.
+    pub(crate) drill: Vec<Raised>,
+    /// By name of the webhook.
+    pub(crate) deliveries: BTreeMap<String, Deliveries>,
+}
+
+/// How requests to a webhook ended.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Deliveries {
+    pub(crate) done: u64,
+    pub(crate) failed: u64,
+    /// Why none arrives.
+    unreached: Option<String>,
+    /// Alarms of drills that arrived: name and whether they were over.
+    pub(crate) drilled: Vec<(String, bool)>,
+}
+
+impl Watchtower {
+    pub(crate) fn note_delivery(&mut self, delivery: Delivery) {
+        let told = self.deliveries.entry(delivery.name).or_default();
+        match delivery.outcome {
+            Ok(alarms) => {
+                told.done += 1;
+                told.unreached = None;
+                let drills = alarms.into_iter().filter(|alarm| alarm.alarm == catalogue::DRILL.name);
+                told.drilled =
+                    drills.map(|alarm| (alarm.subject.entry.unwrap_or_default(), alarm.until.is_some())).collect();
+            }
+            Err(why) => {
+                log::warn!("a webhook was not reached: {why}");
+                told.failed += 1;
+                told.unreached = delivery.unreached.then_some(why);
+            }
+        }
+    }
+}
+
+/// What was counted at a moment.
+struct Moment {
+    at: Instant,
+    counts: Counts,
+}
+
+impl State {
+    /// Looks at everything; answers which alarms came and which went.
+    pub(crate) fn watch_alarms(&mut self) -> Vec<Alarm> {
+        match self.counts() {
+            Ok(counts) => {
+                let (moments, at) = (&mut self.watch.watchtower.moments, Instant::now());
+                while moments.len() > 1 && at.duration_since(moments[1].at) >= WINDOW {
+                    moments.pop_front();
+                }
+                moments.push_back(Moment { at, counts });
+            }
+            Err(error) => log::error!("{error:#}"),
+        }
+        let mut raised: Vec<Raised> = self.watch.drift.gaps.iter().chain(&self.skewed()).filter_map(of_gap).collect();
+        if self.desired.applied_at.elapsed().is_ok_and(|since| since > SETTLING) {
+            raised.extend(self.share_gaps().iter().filter_map(of_gap));
+        }
+        raised.extend(self.of_state());
+        raised.extend(self.of_rates());
+        raised.extend(self.watch.watchtower.drill.iter().cloned());
+        let changed = self.watch.watchtower.alarms.update(raised, SystemTime::now());
+        for alarm in &changed {
+            let about = about(&alarm.subject);
+            match alarm.until {
+                None => log::warn!("alarm {}{about}: {}", alarm.alarm, alarm.summary),
+                Some(_) => log::info!("alarm {}{about} is over", alarm.alarm),
+            }
+        }
+        changed
+    }
+
+    /// What does not take counting.
+    fn of_state(&self) -> Vec<Raised> {
+        let mut raised = Vec::new();
+        let mut raise = |definition: &'static Definition, subject: Subject, summary: String| {
+            raised.push(Raised { definition, subject, summary });
+        };
+        if let Some(error) = &self.watch.drift.failed {
+            raise(&catalogue::UNVERIFIED, Subject::default(), error.clone());
+        }
+        if let Some(why) = &self.desired.refused {
+            let first = why.lines().next().unwrap_or_default();
+            raise(&catalogue::REFUSED, Subject::default(), format!("what runs is older than the file: {first}"));
+        }
+        for (name, state) in &self.kernel.interfaces {
+            if let Err(problem) = state {
+                raise(&catalogue::DETACHED, Subject::entry(name.as_str()), problem.clone());
+            }
+        }
+        let recent = |told: &&(Instant, String)| told.0.elapsed() < TOLD;
+        if let Some((_, why)) = self.watch.watchtower.taken_back.as_ref().filter(recent) {
+            raise(&catalogue::TAKEN_BACK, Subject::default(), why.clone());
+        }
+        if let Some((_, why)) = self.watch.watchtower.disagreed.as_ref().filter(recent) {
+            raise(&catalogue::DISAGREES, Subject::default(), why.clone());
+        }
+        for Filled { map, used, capacity, .. } in self.map_fill().into_iter().filter(Filled::is_nearly_full) {
+            let summary = format!("{used} of {capacity} entries of the map of {map} are in use");
+            raise(&catalogue::MAP, Subject::entry(map), summary);
+        }
+        for (name, told) in &self.watch.watchtower.deliveries {
+            if let Some(why) = &told.unreached {
+                raise(&catalogue::WEBHOOK, Subject::entry(name.as_str()), format!("alarms don't reach {name}: {why}"));
+            }
+        }
+        raised
+    }
+
+    /// What shows in the counts of the last half minute.
+    fn of_rates(&self) -> Vec<Raised> {
+        let (Some(then), Some(now)) = (self.watch.watchtower.moments.front(), self.watch.watchtower.moments.back())
+        else {
+            return Vec::new();
+        };
+        let seconds = now.at.duration_since(then.at).as_secs_f64();
+        if seconds < 1.0 {
+            return Vec::new();
+        }
+        let mut raised = Vec::new();
+        let mut raise = |definition: &'static Definition, subject: Subject, summary: String| {
+            raised.push(Raised { definition, subject, summary });
+        };
+        if let Some(summary) = now.counts.dropping(&then.counts) {
+            raise(&catalogue::DROPPED, Subject::default(), summary);
+        }
+        for (service, summary) in now.counts.repeating(&then.counts) {
+            raise(&catalogue::REPEATED, Subject::service(service), summary);
+        }
+        for (service, new) in now.counts.overflowing(&then.counts) {
+            let summary = format!("{new} flows in {seconds:.0} s met a full flow table");
+            raise(&catalogue::FLOW_TABLE, Subject::service(service), summary);
+        }
+        // Servers fall over sooner than the rest shows.
+        let recent =
+            self.watch.watchtower.moments.iter().find(|moment| now.at.duration_since(moment.at) <= LOAD_WINDOW);
+        let then = recent.unwrap_or(then);
+        let seconds = now.at.duration_since(then.at).as_secs_f64().max(1.0);
+        for (service, backend, most) in self.declared() {
+            let (Some(after), Some(before)) =
+                (now.counts.servers.get(&backend.address), then.counts.servers.get(&backend.address))
+            else {
+                continue;
+            };
+            let rate = after.saturating_sub(*before) as f64 / seconds;
+            if rate > most as f64 {
+                let summary = format!("{rate:.0} new flows a second for {}, which can take {most}", backend.address);
+                raise(&catalogue::OVERLOADED, Subject::backend(&service.name, &backend.name), summary);
+            }
+        }
+        raised
+    }
+}
+
+fn of_gap(gap: &Gap) -> Option<Raised> {
+    let definition = catalogue::definition(&gap.alarm)?;
+    let is_place = gap.service.is_none() && gap.backend.is_none();
+    let subject = Subject {
+        service: gap.service.clone(),
+        backend: gap.backend.clone(),
+        entry: is_place.then(|| gap.entry.clone()),
+    };
+    Some(Raised { definition, subject, summary: gap.to_string() })
+}
+
+fn about(subject: &Subject) -> String {
+    match (&subject.service, &subject.backend, &subject.entry) {
+        (Some(service), Some(backend), _) => format!(" ({service}/{backend})"),
+        (Some(service), None, _) => format!(" ({service})"),
+        (None, _, Some(entry)) => format!(" ({entry})"),
+        _ => String::new(),
+    }
+}

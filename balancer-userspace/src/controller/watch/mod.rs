@@ -1,0 +1,24 @@
+//! Whether what should run, what runs and what came agree; alarms, drills, and the record of the traffic.
+
+pub(crate) mod alarms;
+pub(crate) mod compare;
+pub(crate) mod counts;
+pub(crate) mod drill;
+pub(crate) mod name;
+pub(crate) mod observer;
+pub(crate) mod shares;
+pub(crate) mod traffic;
+
+use self::alarms::Watchtower;
+use self::compare::Drift;
+use self::drill::DrillRun;
+use self::observer::Observer;
+use self::traffic::Profile;
+
+pub(crate) struct Watch {
+    pub(crate) drift: Drift,
+    pub(crate) watchtower: Watchtower,
+    pub(crate) observer: Observer,
+    pub(crate) profile: Profile,
+    pub(crate) drilling: Option<DrillRun>,
+}

@@ -1,0 +1,69 @@
+//! Gaps between weights as written, what is left of them, and the table.
+
+use crate::alarm::catalogue;
+use crate::control::api::{BackendState, Gap, Layer};
+use crate::controller::state::{State, id};
+use crate::controller::watch::compare::gap;
+use crate::model::Service;
+use crate::plan::share;
+
+impl State {
+    /// Gaps between weights, what is left of them, and the table.
+    pub(crate) fn share_gaps(&self) -> Vec<Gap> {
+        self.desired.config.services.iter().flat_map(|service| self.share_gaps_of(service)).collect()
+    }
+
+    fn share_gaps_of(&self, service: &Service) -> Vec<Gap> {
+        let effective: Vec<_> = service.backends.iter().map(|b| self.effective(service, b)).collect();
+        let left: u64 = effective.iter().map(|e| u64::from(e.weight.get())).sum();
+        let programmed = self.kernel.programmed.get(&service.name);
+        let slot = 1.0 / f64::from(service.table_size.get());
+        let mut gaps = Vec::new();
+        for (backend, effective) in service.backends.iter().zip(effective) {
+            let weight = backend.weight;
+            let about = |alarm, from, to, entry: &str, expected: String, found: String| Gap {
+                service: Some(service.name.clone()),
+                backend: Some(backend.name.clone()),
+                entry: entry.to_owned(),
+                ..gap(alarm, from, to, &expected, &found)
+            };
+            let now = u64::from(effective.weight.get());
+            let set = self.desired.overrides.get(&id(service, backend));
+            let said = set.and_then(|set| match set.weight {
+                _ if set.drained => Some("drained".to_owned()),
+                weight => weight.map(|weight| format!("weight {weight}")),
+            });
+            if let Some((set, said)) = set.zip(said) {
+                let found = format!("{said} since {}, by uid {}", set.at, set.by_uid);
+                let name = catalogue::OVERRIDDEN.name;
+                gaps.push(about(name, Layer::Config, Layer::Effective, "weight", format!("weight {weight}"), found));
+            }
+            if matches!(effective.state, BackendState::Down | BackendState::Unknown) {
+                let checked =
+                    self.observed.checked.get(&id(service, backend)).and_then(|checked| checked.error.clone());
+                let why = checked.or(effective.reason).unwrap_or_default();
+                let found = format!("{}: {why}", effective.state.as_str());
+                let name = catalogue::BACKEND_DOWN.name;
+                gaps.push(about(name, Layer::Config, Layer::Effective, "weight", format!("weight {weight}"), found));
+            }
+            let counts = programmed.map(|programmed| &programmed.counts);
+            let planned =
+                counts.zip(self.index_of(&id(service, backend))).and_then(|(counts, index)| counts.share(index));
+            let (wanted, planned) = (share(now, left).unwrap_or(0.0), planned.unwrap_or(0.0));
+            // A slot is what a table rounds to; a change that is being made is none.
+            if (wanted - planned).abs() > slot && left > 0 && self.kernel.unsynced.is_none() {
+                let of = |share: f64| format!("{:.4} % of the table", share * 100.0);
+                let name = catalogue::ROUNDED.name;
+                gaps.push(about(name, Layer::Effective, Layer::Planned, "share", of(wanted), of(planned)));
+            }
+        }
+        if left == 0 {
+            let (expected, found) = ("backends that take flows", "none");
+            let name = Some(service.name.clone());
+            let entry = "backends".to_owned();
+            let none = gap(catalogue::SERVICE_DOWN.name, Layer::Config, Layer::Effective, expected, found);
+            gaps.push(Gap { service: name, entry, ..none });
+        }
+        gaps
+    }
+}
