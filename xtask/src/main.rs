@@ -70,7 +70,19 @@ enum Task {
 }
 
 /// Every program of the product and of its tests.
-const PROGRAMS: [&str; 5] = ["--package", "balancer-userspace", "--package", "balancer-tests", "--bins"];
+const PROGRAMS: [&str; 11] = [
+    "--package",
+    "balancer-userspace",
+    "--package",
+    "balancer-tests",
+    "--package",
+    "balancer-bench",
+    "--package",
+    "balancer-demo",
+    "--package",
+    "balancer-kernels",
+    "--bins",
+];
 
 fn main() -> ExitCode {
     match run(Cli::parse().task) {
@@ -167,13 +179,38 @@ fn tool(name: &str, args: &[String]) -> Result<ExitCode> {
 
 fn test(args: &[String]) -> Result<ExitCode> {
     build_release(&PROGRAMS)?;
-    // End-to-end tests load both processors by themselves; one at a time keeps their timing honest.
-    let mut command = cargo();
-    command.args(["test", "--release", "--locked"]).args(args).env("RUST_TEST_THREADS", "1").env("RUST_BACKTRACE", "0");
-    let code = wait(command);
+    let code = if args.is_empty() { test_all() } else { cargo_test(args, "1") };
     // Tests that were killed could not clean up.
     xtask::sweep::dead();
     code
+}
+
+/// Unit tests side by side, then end-to-end tests: those that wait for conditions side by side, those that measure alone.
+fn test_all() -> Result<ExitCode> {
+    const TURNS: [(&[&str], &str); 4] = [
+        (
+            &["--workspace", "--exclude", "balancer-e2e", "--exclude", "balancer-bench", "--exclude", "balancer-demo"],
+            "2",
+        ),
+        (&["--package", "balancer-e2e", "--", "together::"], "4"),
+        (&["--package", "balancer-e2e", "--", "alone::"], "1"),
+        (&["--package", "balancer-demo", "--package", "balancer-bench"], "1"),
+    ];
+    for (args, threads) in TURNS {
+        let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+        let code = cargo_test(&args, threads)?;
+        if code != ExitCode::SUCCESS {
+            return Ok(code);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn cargo_test(args: &[String], threads: &str) -> Result<ExitCode> {
+    let mut command = cargo();
+    command.args(["test", "--release", "--locked"]).args(args);
+    command.env("RUST_TEST_THREADS", threads).env("RUST_BACKTRACE", "0");
+    wait(command)
 }
 
 fn dist() -> Result<ExitCode> {

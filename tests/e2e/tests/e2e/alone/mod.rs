@@ -1,0 +1,11 @@
+//! What measures times and rates, or takes all of the machine: nothing runs beside it.
+
+mod connections;
+mod doctor;
+mod drift;
+mod drill;
+mod interfaces;
+mod loadtest;
+mod outages;
+mod rehearse;
+mod weights;

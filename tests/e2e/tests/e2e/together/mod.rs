@@ -1,0 +1,21 @@
+//! What waits for conditions: several run side by side, each in namespaces of its own.
+
+mod alerts;
+mod capture;
+mod changes;
+mod config;
+mod connections_model;
+mod control;
+mod crash;
+mod explain;
+mod field_cases;
+mod forwarding;
+mod guarded;
+mod health;
+mod model;
+mod path_mtu;
+mod pipeline;
+mod predictions;
+mod real_packets;
+mod restart;
+mod services;

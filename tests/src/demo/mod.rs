@@ -1,4 +1,0 @@
-//! What `cargo xtask demo` shows.
-
-pub mod network;
-pub mod report;
