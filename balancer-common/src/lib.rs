@@ -5,6 +5,7 @@
 //! The way of a packet is [`datapath::process`].
 
 #![no_std]
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod capture;
 pub mod checksum;

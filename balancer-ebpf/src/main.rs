@@ -1,5 +1,6 @@
 //! The XDP program. It gives `balancer_common::datapath` the packet and the kernel's maps, and acts on the verdict.
 
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 
 #[cfg(target_arch = "bpf")]

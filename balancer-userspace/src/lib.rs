@@ -4,6 +4,8 @@
 //! Beside that line: `health`, `neighbor`, `drift` and `alarm` (what differs, and who hears of it), `doctor`, `control` (API),
 //! `metrics`, `loadtest` (a client like any other), `cli`.
 
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
 pub mod alarm;
 pub mod cli;
 pub mod control;

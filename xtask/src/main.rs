@@ -1,6 +1,9 @@
 //! `cargo xtask`: everything a developer or an evaluator does, one command each.
 
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
 mod fuzz;
+mod gates;
 mod kernels;
 mod setup;
 
@@ -27,6 +30,8 @@ enum Task {
     Setup,
     /// Say which toolchain and linker would build the eBPF programs
     Doctor,
+    /// Check format, spelling, licences, lints and documentation; needs neither root nor the eBPF toolchain
+    Gates,
     /// Build the eBPF programs and say where they are
     BuildEbpf,
     /// Set up, build, and run the real balancer on a virtual network with real clients and servers
@@ -98,6 +103,7 @@ fn run(task: Task) -> Result<ExitCode> {
     match task {
         Task::Setup => setup::everything().map(|()| ExitCode::SUCCESS),
         Task::Doctor => doctor(),
+        Task::Gates => gates::run().map(|()| ExitCode::SUCCESS),
         Task::BuildEbpf => {
             for object in [ebpf::BALANCER, ebpf::TESTS] {
                 println!("{}", ebpf::build(object)?.display());

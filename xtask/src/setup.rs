@@ -1,6 +1,6 @@
 //! Installing what is missing on a Debian 12 machine with rustup's stable Rust.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Result, bail, ensure};
@@ -81,6 +81,20 @@ fn install_linker() -> Result<()> {
     install.env("LLVM_PREFIX", prefix);
     ensure!(install.status().is_ok_and(|status| status.success()), "bpf-linker does not install; {LINKER_ADVICE}");
     linker().map(|_| ())
+}
+
+/// Installs a tool of crates.io where it is missing. Built without optimisation: it runs for a second and builds for minutes.
+pub(crate) fn cargo_tool(program: &str, package: &str) -> Result<()> {
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo"))).unwrap_or_default();
+    if is_on_path(program) || home.join("bin").join(program).is_file() {
+        return Ok(());
+    }
+    eprintln!("xtask: installing {package} (minutes)");
+    let mut install = Command::new("cargo");
+    install.args(["install", "--quiet", "--locked", "--debug", package]);
+    ensure!(install.status().is_ok_and(|status| status.success()), "`cargo install {package}` failed");
+    Ok(())
 }
 
 /// Mounts a BPF file system where none is; pins live there.

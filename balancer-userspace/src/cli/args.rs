@@ -149,7 +149,7 @@ pub enum Command {
         /// tcp, udp or sctp
         #[arg(value_name = "PROTO", value_parser = protocol)]
         protocol: Protocol,
-        /// Client, such as 198.51.100.7:40000 or [2001:db8::7]:40000
+        /// Client, such as 198.51.100.7:40000 or `[2001:db8::7]:40000`
         #[arg(value_name = "SRC:PORT")]
         source: SocketAddr,
         /// Service, such as 203.0.113.10:443

@@ -99,6 +99,7 @@ pub struct Tally {
 
 impl Default for Tally {
     fn default() -> Self {
+        #[allow(clippy::expect_used, reason = "constants, which the crate accepts")]
         let histogram = || Histogram::new_with_bounds(1, LONGEST_US, 3).expect("these bounds and digits are valid");
         Self {
             opened: 0,
