@@ -74,20 +74,12 @@ enum Task {
     Dist,
 }
 
-/// Every program of the product and of its tests.
-const PROGRAMS: [&str; 11] = [
-    "--package",
-    "balancer-userspace",
-    "--package",
-    "balancer-tests",
-    "--package",
-    "balancer-bench",
-    "--package",
-    "balancer-demo",
-    "--package",
-    "balancer-kernels",
-    "--bins",
-];
+/// Every program of the product and of its tests. All packages at a time, always: another selection would have other features, and
+/// build what they share once more.
+const PROGRAMS: [&str; 1] = ["--bins"];
+
+/// The profile of what tests run.
+const TESTED: &str = "tested";
 
 fn main() -> ExitCode {
     match run(Cli::parse().task) {
@@ -168,7 +160,13 @@ fn release() -> PathBuf {
 }
 
 fn build_release(what: &[&str]) -> Result<()> {
-    let status = cargo().args(["build", "--release", "--locked"]).args(what).status().context("running cargo build")?;
+    build("release", what)
+}
+
+fn build(profile: &str, what: &[&str]) -> Result<()> {
+    let mut command = cargo();
+    command.args(["build", "--profile", profile, "--locked"]).args(what);
+    let status = command.status().context("running cargo build")?;
     anyhow::ensure!(status.success(), "the build failed");
     Ok(())
 }
@@ -184,7 +182,7 @@ fn tool(name: &str, args: &[String]) -> Result<ExitCode> {
 }
 
 fn test(args: &[String]) -> Result<ExitCode> {
-    build_release(&PROGRAMS)?;
+    build(TESTED, &PROGRAMS)?;
     let code = if args.is_empty() { test_all() } else { cargo_test(args, "1") };
     // Tests that were killed could not clean up.
     xtask::sweep::dead();
@@ -194,13 +192,10 @@ fn test(args: &[String]) -> Result<ExitCode> {
 /// Unit tests side by side, then end-to-end tests: those that wait for conditions side by side, those that measure alone.
 fn test_all() -> Result<ExitCode> {
     const TURNS: [(&[&str], &str); 4] = [
-        (
-            &["--workspace", "--exclude", "balancer-e2e", "--exclude", "balancer-bench", "--exclude", "balancer-demo"],
-            "2",
-        ),
-        (&["--package", "balancer-e2e", "--", "together::"], "4"),
-        (&["--package", "balancer-e2e", "--", "alone::"], "1"),
-        (&["--package", "balancer-demo", "--package", "balancer-bench"], "1"),
+        (&["--lib", "--bins", "--test", "lint"], "2"),
+        (&["--test", "e2e", "--", "together::"], "4"),
+        (&["--test", "e2e", "--", "alone::"], "1"),
+        (&["--test", "demo", "--test", "bench"], "1"),
     ];
     for (args, threads) in TURNS {
         let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
@@ -213,7 +208,7 @@ fn test_all() -> Result<ExitCode> {
 
 fn cargo_test(args: &[String], threads: &str) -> Result<ExitCode> {
     let mut command = cargo();
-    command.args(["test", "--release", "--locked"]).args(args);
+    command.args(["test", "--profile", TESTED, "--locked"]).args(args);
     command.env("RUST_TEST_THREADS", threads).env("RUST_BACKTRACE", "0");
     wait(command)
 }
