@@ -22,6 +22,7 @@ pub mod load;
 pub mod loadtest;
 pub mod maglev;
 pub mod metrics;
+mod logging;
 pub mod model;
 pub mod neighbor;
 mod opening;

@@ -23,7 +23,7 @@ use tokio::runtime::Builder;
 use self::args::{Cli, Command, Format, Output, Why};
 use crate::control::api;
 use crate::control::client::{AskError, Client};
-use crate::{controller, dataplane, spec};
+use crate::{controller, dataplane, logging, spec};
 
 /// The answer is no.
 const NO: u8 = 1;
@@ -55,9 +55,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 }
 
 fn serve(config: &Path) -> anyhow::Result<ExitCode> {
-    // What the XDP program says is chosen by `node.datapath_log`, in the kernel.
-    let filter = env_logger::Env::default().default_filter_or("info,balancer_xdp=trace");
-    env_logger::Builder::from_env(filter).format_target(false).init();
+    logging::start();
     let runtime = Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(controller::run(config))?;
     Ok(ExitCode::SUCCESS)

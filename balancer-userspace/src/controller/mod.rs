@@ -35,6 +35,7 @@ use crate::control::api::{self, Detached, History, Verified};
 use crate::dataplane::Told;
 use crate::health::{Monitor, Report};
 use crate::model::ServiceName;
+use crate::logging;
 use crate::neighbor::{Event, Resolver};
 
 /// How often the window of observed shares is looked after.
@@ -173,7 +174,9 @@ impl Controller {
                 done.removed.len(),
                 done.changed.len()
             ),
-            Err(refusal) => log::error!("config refused, what ran before runs on:\n{refusal}"),
+            Err(refusal) => {
+                log::error!(target: logging::ASKED, "config refused, the previous config stays active:\n{refusal}")
+            }
         }
         self.follow_config();
     }
@@ -273,6 +276,7 @@ impl Controller {
             match self.running.counters() {
                 Ok(counters) => self.running.watch.observer.note(Moment::new(now, &counters)),
                 Err(error) => log::error!("{error:#}"),
+        logging::tick();
             }
         }
     }

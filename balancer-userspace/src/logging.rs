@@ -1,0 +1,140 @@
+//! The log of the controller. An error that a loop meets again and again is said once, and then counted once a minute.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use log::{Level, Log, Metadata, Record};
+
+/// The target of errors that answer something that was asked for: each is said.
+pub const ASKED: &str = "balancer::asked";
+/// How long an equal line is counted instead of said.
+const QUIET: Duration = Duration::from_secs(60);
+/// Different lines that are remembered; beyond, each is said.
+const MOST: usize = 1024;
+
+/// Lines that were said, and how often they came again.
+#[derive(Debug, Default)]
+struct Repeats(HashMap<String, Repeated>);
+
+#[derive(Debug)]
+struct Repeated {
+    since: Instant,
+    again: u64,
+}
+
+impl Repeats {
+    /// Whether the line is to be said now.
+    fn is_new(&mut self, line: &str, now: Instant) -> bool {
+        if let Some(repeated) = self.0.get_mut(line) {
+            repeated.again += 1;
+            return false;
+        }
+        if self.0.len() < MOST {
+            self.0.insert(line.to_owned(), Repeated { since: now, again: 0 });
+        }
+        true
+    }
+
+    /// Lines whose minute is over, with how often they came again in it; those that did not are forgotten.
+    fn due(&mut self, now: Instant) -> Vec<(String, u64)> {
+        let over = |repeated: &Repeated| now >= repeated.since + QUIET;
+        self.0.retain(|_, repeated| repeated.again > 0 || !over(repeated));
+        let mut due = Vec::new();
+        for (line, repeated) in self.0.iter_mut().filter(|(_, repeated)| over(repeated)) {
+            due.push((line.clone(), repeated.again));
+            *repeated = Repeated { since: now, again: 0 };
+        }
+        due
+    }
+}
+
+/// A log that says equal errors once a minute.
+struct Limited<L> {
+    log: L,
+    repeats: Mutex<Repeats>,
+}
+
+impl<L: Log> Limited<L> {
+    fn say_counts(&self, now: Instant) {
+        let due = self.repeats.lock().unwrap_or_else(PoisonError::into_inner).due(now);
+        for (line, again) in due {
+            let times = if again == 1 { "once".to_owned() } else { format!("{again} times") };
+            let record = |message| {
+                self.log.log(&Record::builder().level(Level::Error).target("balancer").args(message).build());
+            };
+            record(format_args!("{line} ({times} more within {} s)", QUIET.as_secs()));
+        }
+    }
+}
+
+impl<L: Log> Log for Limited<L> {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.log.enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if record.level() == Level::Error && record.target() != ASKED && self.enabled(record.metadata()) {
+            let mut repeats = self.repeats.lock().unwrap_or_else(PoisonError::into_inner);
+            if !repeats.is_new(&record.args().to_string(), Instant::now()) {
+                return;
+            }
+        }
+        self.log.log(record);
+    }
+
+    fn flush(&self) {
+        self.say_counts(Instant::now());
+        self.log.flush();
+    }
+}
+
+/// Logs to stderr from now on.
+pub fn start() {
+    // What the XDP program says is chosen by `node.datapath_log`, in the kernel.
+    let filter = env_logger::Env::default().default_filter_or("info,balancer_xdp=trace");
+    let log = env_logger::Builder::from_env(filter).format_target(false).build();
+    let level = log.filter();
+    if log::set_boxed_logger(Box::new(Limited { log, repeats: Mutex::default() })).is_ok() {
+        log::set_max_level(level);
+    }
+}
+
+/// Says how often errors came again; once a second.
+pub fn tick() {
+    log::logger().flush();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_that_comes_every_tick_is_said_once_and_counted_each_minute() {
+        let (mut repeats, start) = (Repeats::default(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut said = 0;
+        let mut counted = Vec::new();
+        for second in 0..150 {
+            for _ in 0..10 {
+                said += u32::from(repeats.is_new("no descriptors", at(second)));
+            }
+            counted.extend(repeats.due(at(second)));
+        }
+        assert_eq!(said, 1);
+        assert_eq!(counted, [("no descriptors".to_owned(), 609), ("no descriptors".to_owned(), 600)]);
+        assert_eq!(repeats.due(at(210)), [("no descriptors".to_owned(), 290)]);
+        assert!(repeats.due(at(270)).is_empty(), "it does not come any more");
+        assert!(repeats.is_new("no descriptors", at(271)), "it is news again");
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded_and_nothing_is_lost() {
+        let (mut repeats, now) = (Repeats::default(), Instant::now());
+        for number in 0..MOST + 10 {
+            assert!(repeats.is_new(&number.to_string(), now));
+        }
+        assert_eq!(repeats.0.len(), MOST);
+        assert!(repeats.is_new(&(MOST + 5).to_string(), now));
+    }
+}
