@@ -30,3 +30,4 @@ pub mod plan;
 pub mod profile;
 pub mod spec;
 pub mod state;
+pub mod service_manager;

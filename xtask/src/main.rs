@@ -110,13 +110,14 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Test { args } => {
             setup::everything()?;
             // They read what `balancer capture` writes, make servers slow, kill at system calls, change maps behind the
-            // balancer's back, and run alert rules on recorded series.
+            // balancer's back, run alert rules on recorded series, and the unit under systemd.
             setup::tools(&[
                 ("tshark", "tshark"),
                 ("nft", "nftables"),
                 ("strace", "strace"),
                 ("bpftool", "bpftool"),
                 ("promtool", "prometheus"),
+                ("systemd-analyze", "systemd"),
             ])?;
             test(&args)
         }

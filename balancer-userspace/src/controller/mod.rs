@@ -9,6 +9,7 @@ pub mod handle;
 mod host;
 mod kernel;
 mod observed;
+mod signals;
 mod start;
 mod state;
 mod transaction;
@@ -18,8 +19,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use anyhow::Result;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
@@ -27,26 +27,36 @@ use self::desired::file::{self, FileWatcher};
 use self::handle::{Caller, Command, Handle, Refusal};
 use self::kernel::step::Change;
 use self::observed::gate;
+use self::signals::Signals;
 use self::state::State;
 use self::transaction::{ChangeRequest, Proposal};
 use self::watch::observer::Moment;
 use crate::alarm::{Delivery, Webhooks};
-use crate::control::api::{self, Detached, History, Verified};
+use crate::control::api::{self, Detached, History, Reloaded, Verified};
 use crate::dataplane::Told;
 use crate::health::{Monitor, Report};
-use crate::model::ServiceName;
 use crate::logging;
+use crate::model::ServiceName;
 use crate::neighbor::{Event, Resolver};
+use crate::service_manager::ServiceManager;
 
 /// How often the window of observed shares is looked after.
 const TICK: Duration = Duration::from_secs(1);
 
 /// Runs the controller with the config at `path` until it is told to stop; forwarding goes on after it.
 pub async fn run(path: &Path) -> Result<()> {
+    // Before anything that takes time: a signal without a handler would end the process.
+    let mut signals = Signals::handle()?;
     let (commands, received) = mpsc::channel(64);
     let handle = Handle::new(commands);
-    let (controller, servers) = start::start(path, handle.clone()).await?;
-    let outcome = controller.serve(received, handle).await;
+    let (controller, servers) = tokio::select! {
+        started = start::start(path, handle.clone()) => started?,
+        () = signals.stop.asked() => {
+            log::info!("stopped before the start was complete");
+            return Ok(());
+        }
+    };
+    let outcome = controller.serve(signals, received, handle).await;
     servers.stop().await;
     outcome
 }
@@ -64,12 +74,18 @@ struct Controller {
     deliveries: (mpsc::UnboundedSender<Delivery>, mpsc::UnboundedReceiver<Delivery>),
     /// Set where the config file is to be watched.
     file: Option<FileWatcher>,
+    manager: ServiceManager,
     detached: bool,
 }
 
 impl Controller {
-    async fn serve(mut self, mut commands: mpsc::Receiver<Command>, handle: Handle) -> Result<()> {
-        let mut signals = Signals::new()?;
+    async fn serve(
+        mut self,
+        mut signals: Signals,
+        mut commands: mpsc::Receiver<Command>,
+        handle: Handle,
+    ) -> Result<()> {
+        self.manager.ready(&self.running.in_force());
         let gate = tokio::spawn(gate::keep(handle.clone()));
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -90,15 +106,17 @@ impl Controller {
                     self.reload_unasked("the file changed");
                 }
                 _ = tick.tick() => self.tick(),
-                _ = signals.terminate.recv() => break,
-                _ = signals.interrupt.recv() => break,
+                () = signals.stop.asked() => break,
             }
         }
         gate.abort();
         drop(handle);
         self.running.save_healths();
-        if !self.detached {
+        if self.detached {
+            self.manager.stopping("detached: the data plane was taken down");
+        } else {
             log::info!("stopping; the data plane forwards on (`balancer detach` takes it down)");
+            self.manager.stopping("stopped; the data plane forwards on");
         }
         Ok(())
     }
@@ -120,8 +138,7 @@ impl Controller {
             Command::Doctor(question) => self.running.answer_doctor(question),
             Command::Capture { request, answer } => drop(answer.send(self.running.start_capture(&request))),
             Command::Reload { caller, answer } => {
-                let outcome = self.running.reload(caller.map(|caller| caller.uid), "reload");
-                self.follow_config();
+                let outcome = self.reload(caller.map(|caller| caller.uid), "reload");
                 drop(answer.send(outcome));
             }
             Command::Apply { request, caller, answer } => {
@@ -165,8 +182,16 @@ impl Controller {
         }
     }
 
+    fn reload(&mut self, uid: Option<u32>, command: &str) -> Result<Reloaded, Refusal> {
+        self.manager.reloading();
+        let outcome = self.running.reload(uid, command);
+        self.follow_config();
+        self.manager.ready(&self.running.in_force());
+        outcome
+    }
+
     fn reload_unasked(&mut self, why: &str) {
-        match self.running.reload(None, why) {
+        match self.reload(None, why) {
             Ok(done) => log::info!(
                 "config applied as generation {}: {} services added, {} removed, {} changed",
                 done.generation,
@@ -178,7 +203,6 @@ impl Controller {
                 log::error!(target: logging::ASKED, "config refused, the previous config stays active:\n{refusal}")
             }
         }
-        self.follow_config();
     }
 
     /// Has the checks and next hops of the config in force followed.
@@ -252,6 +276,7 @@ impl Controller {
     }
 
     fn tick(&mut self) {
+        logging::tick();
         self.running.kernel.plane.tick();
         if self.running.out_of_step() {
             self.reconcile(self.running.all_services());
@@ -271,12 +296,13 @@ impl Controller {
         let changed = self.running.watch_alarms();
         self.webhooks.tell(&changed);
         self.running.keep_drill();
+        let (generation, refused) = (self.running.kernel.generation, self.running.desired.refused.is_some());
+        self.manager.tick(generation, refused, || self.running.in_force());
         let now = Instant::now();
         if self.running.watch.observer.is_due(now) {
             match self.running.counters() {
                 Ok(counters) => self.running.watch.observer.note(Moment::new(now, &counters)),
                 Err(error) => log::error!("{error:#}"),
-        logging::tick();
             }
         }
     }
@@ -299,21 +325,4 @@ fn proposal(request: api::Apply, caller: Caller) -> Proposal {
     let asked = ChangeRequest { uid: Some(caller.uid), command: format!("apply {file}"), reason, accept };
     let guard = guard.map(|seconds| Duration::from_secs(seconds.into()));
     Proposal { text, file, strict: true, dry_run, plan, guard, asked }
-}
-
-struct Signals {
-    hangup: Signal,
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Self> {
-        let on = |kind| signal(kind).context("installing a signal handler");
-        Ok(Self {
-            hangup: on(SignalKind::hangup())?,
-            terminate: on(SignalKind::terminate())?,
-            interrupt: on(SignalKind::interrupt())?,
-        })
-    }
 }

@@ -38,6 +38,7 @@ use crate::health::{Health, Monitor};
 use crate::history::History;
 use crate::model::{Config, DatapathLog, Node};
 use crate::neighbor::Resolver;
+use crate::service_manager::ServiceManager;
 use crate::spec::{self, Loaded};
 use crate::state::{Allocations, StateDir, replace_file};
 use crate::{control, http};
@@ -108,8 +109,20 @@ pub(crate) async fn start(path: &Path, handle: Handle) -> Result<(Controller, Se
     let monitor = Monitor::new(report_sender);
     let deliveries = mpsc::unbounded_channel();
     let webhooks = webhooks(&running.desired.config.node, &deliveries.0)?;
-    let mut controller =
-        Controller { running, monitor, reports, resolver, events, told, webhooks, deliveries, file, detached: false };
+    let manager = ServiceManager::from_environment();
+    let mut controller = Controller {
+        running,
+        monitor,
+        reports,
+        resolver,
+        events,
+        told,
+        webhooks,
+        deliveries,
+        file,
+        manager,
+        detached: false,
+    };
     controller.follow_config();
     if !controller.running.kernel.plane.adopted() {
         controller.learn().await;

@@ -17,6 +17,7 @@ pub mod routers;
 pub mod running;
 pub mod server;
 pub mod supervise;
+pub mod systemd;
 pub mod tamper;
 pub mod web;
 pub mod world;

@@ -17,6 +17,7 @@ use crate::controller::watch::observer::Moment;
 use crate::dataplane::{Counters, TableCounts, TableState};
 use crate::model::{Service, ServiceName};
 use crate::plan::ServicePlan;
+use crate::service_manager;
 
 /// Why a step is made, and how it is tried before.
 #[derive(Debug, Clone, Default)]
@@ -50,6 +51,7 @@ impl State {
         let mut plans = Vec::with_capacity(services.len());
         let planned: Result<()> = services.iter().try_for_each(|service| {
             plans.push((service.name.clone(), self.plan(service, &mut given)?));
+            service_manager::progress();
             Ok(())
         });
         if let Err(error) = planned {

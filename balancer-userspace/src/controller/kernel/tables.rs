@@ -12,6 +12,7 @@ use crate::controller::state::State;
 use crate::dataplane::{Changes, Image, NewTable, Opened, TableState};
 use crate::model::ServiceName;
 use crate::plan::{ServicePlan, step};
+use crate::service_manager;
 
 /// Tables to publish, by place, and the services whose tables changed.
 pub(crate) type NewTables = (Vec<(u32, NewTable)>, Vec<ServiceName>);
@@ -84,6 +85,7 @@ impl State {
             let step = step(before.as_deref(), &plan.owners(), plan.keeps, alive);
             // A table adopted from an earlier controller stays where it is the same to the bit.
             let same = before.as_ref() == Some(&step.slots);
+            service_manager::progress();
             Ok(if same { None } else { Some((NewTable::new(&step.slots)?, step.moved)) })
         });
         let (mut publish, mut changed) = (Vec::new(), Vec::new());

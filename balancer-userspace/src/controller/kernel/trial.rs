@@ -13,6 +13,7 @@ use crate::dataplane::{Image, NewTable, Shadow, XDP_REDIRECT, XDP_TX};
 use crate::model::{Service, ServiceName};
 use crate::opening::Opening;
 use crate::plan::{ServicePlan, slot_of};
+use crate::service_manager;
 
 /// How many packets a change may cost: of a config file, about a second; of a command, a hundredth of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +85,7 @@ impl State {
         let each = (trial.packets / tried.len()).max(256);
         let outcome = tried.iter().try_for_each(|(name, plan)| {
             let Some(service) = self.desired.config.services.iter().find(|service| service.name == *name) else { return Ok(()) };
+            service_manager::progress();
             let before = shadow.packets(highest)?;
             let mut wanted: BTreeMap<BackendIndex, u64> = BTreeMap::new();
             let owners = plan.owners();
