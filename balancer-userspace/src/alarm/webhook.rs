@@ -4,6 +4,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use super::Alarm;
 use super::message::Sender;
@@ -75,8 +76,7 @@ impl Webhooks {
 }
 
 fn deliver(webhook: &Webhook, sender: &Sender, changes: &Receiver<Vec<Alarm>>, told: &impl Fn(Delivery)) {
-    let config = ureq::Agent::config_builder().timeout_global(Some(webhook.timeout)).build();
-    let agent = ureq::Agent::new_with_config(config);
+    let agent = agent(webhook);
     let mut outbox = Outbox::new(webhook.wait, webhook.repeat);
     loop {
         let pause = outbox.due().map_or(Duration::from_secs(3600), |due| due.saturating_duration_since(Instant::now()));
@@ -97,7 +97,7 @@ fn deliver(webhook: &Webhook, sender: &Sender, changes: &Receiver<Vec<Alarm>>, t
         }
         // Alertmanager takes an alert for resolved that it hears no more of; a few requests may be lost.
         let body = sender.body(webhook.format, &batch, SystemTime::now(), webhook.repeat * 4);
-        let outcome = post(&agent, &webhook.url, &body);
+        let outcome = post(&agent, webhook, &body);
         match &outcome {
             Ok(()) => outbox.sent(&batch, Instant::now()),
             Err(_) => outbox.failed(Instant::now()),
@@ -107,7 +107,38 @@ fn deliver(webhook: &Webhook, sender: &Sender, changes: &Receiver<Vec<Alarm>>, t
     }
 }
 
-fn post(agent: &ureq::Agent, url: &str, body: &str) -> Result<(), String> {
-    let request = agent.post(url).header("content-type", "application/json");
-    request.send(body).map(drop).map_err(|error| error.to_string())
+/// Redirects are not followed: what alarms say goes where the config says, and nowhere else.
+fn agent(webhook: &Webhook) -> ureq::Agent {
+    let mut config = ureq::Agent::config_builder().timeout_global(Some(webhook.timeout)).max_redirects(0);
+    if !webhook.authorities.is_empty() {
+        let authorities = webhook.authorities.iter().map(|der| Certificate::from_der(der).to_owned());
+        let tls = TlsConfig::builder().root_certs(RootCerts::from(authorities)).build();
+        config = config.tls_config(tls);
+    }
+    ureq::Agent::new_with_config(config.build())
 }
+
+fn post(agent: &ureq::Agent, webhook: &Webhook, body: &str) -> Result<(), String> {
+    let mut request = agent.post(&webhook.url).header("content-type", "application/json");
+    for (name, value) in &webhook.headers {
+        request = request.header(name, value);
+    }
+    let answer = request.send(body).map_err(|error| error.to_string())?;
+    let status = answer.status();
+    if status.is_success() {
+        return Ok(());
+    }
+    let location = answer.headers().get("location").and_then(|location| location.to_str().ok());
+    Err(match location {
+        Some(to) => {
+            // What follows may hold a secret.
+            let to = to.split(['?', '#']).next().unwrap_or_default();
+            format!("it answers {status}, a redirect to {to}, which is not followed; `url` must name where alarms go")
+        }
+        None => format!("it answers {status}"),
+    })
+}
+
+#[cfg(test)]
+#[path = "webhook_tests.rs"]
+mod tests;

@@ -40,6 +40,10 @@ pub struct Webhook {
     pub wait: Duration,
     /// How often alarms that are still active are sent again.
     pub repeat: Duration,
+    /// Sent with each request: name and value.
+    pub headers: Vec<(String, String)>,
+    /// DER of the authorities that certificates are checked against; without any, the public ones.
+    pub authorities: Vec<Vec<u8>>,
 }
 
 impl Webhook {
@@ -69,7 +73,8 @@ mod tests {
         let named = |url: &str| {
             let format = WebhookFormat::Json;
             let (timeout, wait, repeat) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
-            Webhook { url: url.to_owned(), format, timeout, wait, repeat }.name().to_owned()
+            let (headers, authorities) = (Vec::new(), Vec::new());
+            Webhook { url: url.to_owned(), format, timeout, wait, repeat, headers, authorities }.name().to_owned()
         };
         assert_eq!(named("https://user:secret@hooks.example.com:8443/T0/secret?key=1"), "hooks.example.com:8443");
         assert_eq!(named("http://[::1]:9093/api/v2/alerts"), "[::1]:9093");

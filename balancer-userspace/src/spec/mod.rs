@@ -25,6 +25,7 @@ mod seen;
 mod service;
 mod silence;
 mod verify;
+mod webhook;
 
 use std::path::Path;
 
@@ -90,7 +91,7 @@ pub fn read(file: &str, text: String, directory: &Path) -> Result<Loaded, Diagno
     // What the parser could recover of a broken document is no base for further complaints.
     if errors.is_empty() {
         let root = Section::new("", document.get_ref(), document.span(), ROOT_KEYS, &problems);
-        let node = node::node(&root);
+        let node = node::node(&root, directory);
         let limits = node::limits(&root);
         let interfaces = node::interfaces(&root);
         let mut places = service::services(&root, directory);

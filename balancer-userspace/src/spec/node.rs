@@ -1,7 +1,7 @@
 //! `[node]`, `[limits]` and `[[interface]]`.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::catalogue::Kind;
@@ -58,7 +58,8 @@ fn guard(root: &Section<'_>) -> Option<GuardPolicy> {
     Some(GuardPolicy { from: from?.value, duration })
 }
 
-pub(super) fn node(root: &Section<'_>) -> Node {
+/// `directory`: what relative paths start from.
+pub(super) fn node(root: &Section<'_>, directory: &Path) -> Node {
     let section = root.section("node", "node", NODE_KEYS);
     let section = section.as_ref();
     let path =
@@ -80,7 +81,7 @@ pub(super) fn node(root: &Section<'_>) -> Node {
         watch_config: section.and_then(|node| node.boolean("watch_config")).unwrap_or(false),
         guard: guard(root),
         verify: verify::verify(root),
-        alarming: verify::alarming(root),
+        alarming: verify::alarming(root, directory),
         profile: super::profile::profile(root),
         history: section.and_then(|node| node.number("history", 1..=MOST_GENERATIONS)).map_or(GENERATIONS, |n| n.value),
         encap_source_v4: section

@@ -127,6 +127,26 @@ impl<'a> Section<'a> {
         Some(Placed { value: texts, span: value.span() })
     }
 
+    /// Names and strings of the inline table at `key`; what is no string in it is noted and left out.
+    pub(super) fn text_table(&self, key: &str) -> Vec<(Placed<&'a str>, Placed<&'a str>)> {
+        let Some(value) = self.get(key) else { return Vec::new() };
+        let DeValue::Table(table) = value.get_ref() else {
+            self.wrong_type(key, value, "a table of strings, such as { Name = \"value\" }");
+            return Vec::new();
+        };
+        let mut texts = Vec::new();
+        for (name, item) in table.iter() {
+            match item.get_ref() {
+                DeValue::String(text) => {
+                    let name = Placed { value: name.get_ref().as_ref(), span: name.span() };
+                    texts.push((name, Placed { value: text.as_ref(), span: item.span() }));
+                }
+                _ => self.wrong_type(key, item, "a table of strings; it holds strings only"),
+            }
+        }
+        texts
+    }
+
     /// A string that parses as `T`.
     pub(super) fn parsed<T: FromStr>(&self, key: &str, help: &str) -> Option<Placed<T>>
     where

@@ -39,3 +39,22 @@ fn a_webhook_has_a_url() {
     assert!(said("[[webhook]]\nformat = \"json\"").contains("url"));
     assert!(said("[[webhook]]\nurl = \"ftp://a\"").contains("write one with http:// or https://"));
 }
+
+#[test]
+fn a_webhook_has_headers_and_authorities_of_its_own() {
+    let webhook =
+        |lines: &str| node(&format!("[[webhook]]\nurl = \"https://a/\"\n{lines}")).alarming.webhooks[0].clone();
+    let authority = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tls/authority.pem");
+    let read = webhook(&format!("headers = {{ Authorization = \"Bearer x\" }}\nca_file = {authority:?}"));
+    assert_eq!(read.headers, [("Authorization".to_owned(), "Bearer x".to_owned())]);
+    assert_eq!(read.authorities.len(), 1);
+    let said = |lines: &str| said(&format!("[[webhook]]\nurl = \"https://a/\"\n{lines}"));
+    assert!(said("headers = { \"a b\" = \"x\" }").contains("no header that a webhook can be given"));
+    assert!(said("headers = { Content-Length = \"3\" }").contains("no header that a webhook can be given"));
+    let secret = said("headers = { Authorization = \"se\\u0007cret\" }");
+    assert!(secret.contains("characters that no header can have") && secret.contains("Authorization"), "{secret}");
+    assert!(said("headers = { a = 1 }").contains("strings only"));
+    assert!(said("ca_file = \"/nowhere\"").contains("can't be read"));
+    let key = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tls/server.key");
+    assert!(said(&format!("ca_file = {key:?}")).contains("has no certificate"));
+}
