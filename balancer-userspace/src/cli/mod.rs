@@ -3,6 +3,7 @@
 mod args;
 mod capture;
 mod check;
+mod detach;
 mod doctor;
 mod drill;
 mod generations;
@@ -23,7 +24,7 @@ use tokio::runtime::Builder;
 use self::args::{Cli, Command, Format, Output, Why};
 use crate::control::api;
 use crate::control::client::{AskError, Client};
-use crate::{controller, dataplane, logging, spec};
+use crate::{controller, logging, spec};
 
 /// The answer is no.
 const NO: u8 = 1;
@@ -139,14 +140,7 @@ async fn command(cli: Cli) -> anyhow::Result<ExitCode> {
             show(output, &generations::Difference::of(&from, &to), generations::Difference::text)?;
         }
         Command::Reload { output } => show(output, &client.reload().await?, render::reloaded)?,
-        Command::Detach { pin_dir, output } => {
-            let detached = match client.detach().await {
-                // Nobody runs: what is pinned can be taken away from here.
-                Err(AskError::Unreachable { .. }) => dataplane::detach_unattended(&pin_dir)?,
-                answer => answer?,
-            };
-            show(output, &detached, render::detached)?;
-        }
+        Command::Detach { pin_dir, output } => return detach::run(&client, &pin_dir, output).await,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -27,6 +27,9 @@ use super::published::Published;
 use super::{counters, syscall};
 use crate::model::{DatapathLog, Limits};
 
+/// The program's name, in the object and in the kernel.
+pub(super) const PROGRAM: &str = "balancer";
+
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("BALANCER_EBPF_OBJECT_PATH"));
 
 /// Why what is pinned can't be taken over.
@@ -279,7 +282,7 @@ fn descriptor(map: &Map) -> Result<OwnedFd> {
 }
 
 pub(super) fn xdp(program: &mut Ebpf) -> Result<&mut Xdp> {
-    let program = program.program_mut("balancer").context("the object has no program `balancer`")?;
+    let program = program.program_mut(PROGRAM).context("the object has no program `balancer`")?;
     Ok(program.try_into()?)
 }
 

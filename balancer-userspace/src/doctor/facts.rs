@@ -23,6 +23,12 @@ pub async fn gather() -> Facts {
     }
 }
 
+/// Interfaces with an XDP program, and the program's number.
+pub async fn attached() -> Result<Vec<(String, u32)>> {
+    let attached = links().await?.into_iter().filter_map(|link| Some((link.name, link.program?)));
+    Ok(attached.collect())
+}
+
 async fn links() -> Result<Vec<Link>> {
     let (connection, handle, _) = rtnetlink::new_connection().context("opening a netlink socket")?;
     let connection = tokio::spawn(connection);

@@ -24,6 +24,7 @@ use futures::StreamExt;
 use tokio::time::{Instant, timeout_at};
 
 pub use self::catalogue::{CATALOGUE, Kind};
+pub use self::facts::attached;
 pub use self::host::{Filled, Known};
 pub use self::patient::{Patient, Way, room};
 pub use self::probe::Plane;

@@ -96,6 +96,34 @@ fn detach_leaves_nothing_behind() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn detach_says_what_stays_attached_and_where_that_is_pinned() -> Result<()> {
+    let web = Web::new(1)?;
+    let mut controller = Controller::start(&web.lab.balancer, &web.config(&[1]))?;
+    controller.wait_all_up()?;
+    controller.end(Signal::SIGKILL)?;
+    let program = harness::server::binary("balancer")?.display().to_string();
+    let detach = |pin_dir: &str| -> Result<_> {
+        let mut command = web.lab.balancer.command(&program);
+        command.args(["--socket", "/nowhere", "detach", "--pin-dir", pin_dir]);
+        let output = command.output()?;
+        Ok((output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()))
+    };
+    let pin_dir = controller.pin_dir().display().to_string();
+    let (code, said) = detach("/sys/fs/bpf/nowhere")?;
+    ensure!(code == Some(1) && program_on(&web)?, "{code:?} {said}");
+    for part in
+        ["nothing was removed", "/sys/fs/bpf/nowhere", "attached to eth0", &format!("detach --pin-dir {pin_dir}`")]
+    {
+        ensure!(said.contains(part), "no {part:?} in {said}");
+    }
+    let (code, said) = detach(&pin_dir)?;
+    ensure!(code == Some(0) && !program_on(&web)?, "{code:?} {said}");
+    let (code, said) = detach(&pin_dir)?;
+    ensure!(code == Some(0) && said.contains("nothing was there"), "{code:?} {said}");
+    Ok(())
+}
+
 /// Whether the kernel still keeps neighbours for a balancer.
 fn managed_neighbours(web: &Web) -> Result<bool> {
     let output = Command::new("ip").args(["-n", web.lab.balancer.name(), "neigh"]).output()?;
