@@ -37,7 +37,8 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("balancer: {error:#}");
-            let unreachable = matches!(error.downcast_ref(), Some(AskError::Unreachable { .. }));
+            let unreachable =
+                matches!(error.downcast_ref(), Some(AskError::Unreachable { .. } | AskError::Silent { .. }));
             ExitCode::from(if unreachable { UNREACHABLE } else { NO })
         }
     }

@@ -21,7 +21,9 @@ use super::api::{
 };
 use crate::model::ServiceName;
 
-/// A change of a large config takes seconds.
+/// What is only read is answered at once.
+const PATIENCE_TO_READ: Duration = Duration::from_secs(10);
+/// A change of a large config takes seconds, and so does a comparison with the kernel.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Weeks of traffic on thousands of backends, without each of them, take minutes.
 const PATIENCE_TO_REHEARSE: Duration = Duration::from_secs(1800);
@@ -34,6 +36,13 @@ pub enum AskError {
         socket.display()
     )]
     Unreachable { socket: PathBuf, cause: String },
+    /// Somebody listens, and does not answer.
+    #[error(
+        "the controller on {} does not answer within {} s: it is stopped, or busy with a large change. Packets are forwarded \
+         all the same. `systemctl status balancer` says which, `systemctl restart balancer` starts it again.",
+        socket.display(), patience.as_secs()
+    )]
+    Silent { socket: PathBuf, patience: Duration },
     /// The controller's answer is no.
     #[error("{0}")]
     Refused(String),
@@ -49,11 +58,12 @@ type Answer = (Response<Incoming>, JoinHandle<hyper::Result<()>>);
 #[derive(Debug, Clone)]
 pub struct Client {
     socket: PathBuf,
+    patience_to_read: Duration,
 }
 
 impl Client {
     pub fn new(socket: &Path) -> Self {
-        Self { socket: socket.to_owned() }
+        Self { socket: socket.to_owned(), patience_to_read: PATIENCE_TO_READ }
     }
 
     pub async fn status(&self, service: Option<&ServiceName>) -> Result<Status, AskError> {
@@ -63,7 +73,7 @@ impl Client {
 
     pub async fn verify(&self, service: Option<&ServiceName>) -> Result<Verification, AskError> {
         let query = service.map_or_else(String::new, |name| format!("?service={name}"));
-        self.ask(Method::GET, &format!("/v1/verify{query}"), &()).await
+        self.ask_within(PATIENCE, Method::GET, &format!("/v1/verify{query}"), &()).await
     }
 
     pub async fn weight(&self, request: &SetWeight) -> Result<Changed, AskError> {
@@ -137,7 +147,9 @@ impl Client {
     /// Writes a pcapng file as it comes; answers its length in bytes.
     pub async fn capture(&self, request: &CaptureRequest, out: &mut impl Write) -> Result<u64, AskError> {
         let protocol = |error: String| AskError::Protocol(error);
-        let (response, driver) = self.send(Method::POST, "/v1/capture", request).await?;
+        let answer = timeout(self.patience_to_read, self.send(Method::POST, "/v1/capture", request)).await;
+        let silent = |_| AskError::Silent { socket: self.socket.clone(), patience: self.patience_to_read };
+        let (response, driver) = answer.map_err(silent)??;
         let mut body = response.into_body();
         let mut written = 0;
         while let Some(frame) = body.frame().await {
@@ -152,7 +164,8 @@ impl Client {
     }
 
     async fn ask<T: DeserializeOwned>(&self, method: Method, path: &str, body: &impl Serialize) -> Result<T, AskError> {
-        self.ask_within(PATIENCE, method, path, body).await
+        let patience = if method == Method::GET { self.patience_to_read } else { PATIENCE };
+        self.ask_within(patience, method, path, body).await
     }
 
     async fn ask_within<T: DeserializeOwned>(
@@ -162,10 +175,9 @@ impl Client {
         path: &str,
         body: &impl Serialize,
     ) -> Result<T, AskError> {
-        let unreachable = |cause: String| AskError::Unreachable { socket: self.socket.clone(), cause };
         match timeout(patience, self.exchange(method, path, body)).await {
             Ok(answer) => answer,
-            Err(_) => Err(unreachable(format!("no answer within {} s", patience.as_secs()))),
+            Err(_) => Err(AskError::Silent { socket: self.socket.clone(), patience }),
         }
     }
 
@@ -209,5 +221,21 @@ impl Client {
             Ok(refused) => Err(AskError::Refused(refused.error)),
             Err(_) => Err(protocol(format!("status {status}"))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_controller_that_listens_and_does_not_answer_is_given_up_on() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("control.sock");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let client = Client { patience_to_read: Duration::from_millis(20), ..Client::new(&socket) };
+        let error = client.status(None).await.unwrap_err();
+        assert!(matches!(error, AskError::Silent { .. }), "{error}");
+        assert!(error.to_string().contains("does not answer within"), "{error}");
     }
 }
