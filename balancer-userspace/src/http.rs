@@ -1,41 +1,78 @@
 //! What others read over TCP: metrics, and the health of the balancer itself.
 
-use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
-use tokio::time::timeout;
+use tokio::sync::{Mutex, watch};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::controller::handle::{Handle, Refusal};
-use crate::metrics;
+use crate::{listener, metrics};
 
 /// How long the controller may take to show that it is alive.
 const ALIVE: Duration = Duration::from_secs(1);
 const SCRAPE: Duration = Duration::from_secs(30);
+/// For so long all who ask for metrics share one encoded answer.
+const SHARED: Duration = Duration::from_secs(1);
+/// Of all descriptors, the last tenth is for probes, the control socket and maps.
+const KEPT: u64 = 10;
 
-/// Answers requests until `shutdown` ends.
-pub async fn serve(listener: TcpListener, handle: Handle, shutdown: impl Future<Output = ()> + Send + 'static) {
+/// What requests are answered from.
+#[derive(Clone)]
+struct Answering {
+    handle: Handle,
+    /// The last answer to a scrape, and when it was made; held while one is being made.
+    scraped: Arc<Mutex<Option<(Instant, Bytes)>>>,
+}
+
+/// Answers requests until `stopped` is true.
+pub async fn serve(listener: TcpListener, handle: Handle, stopped: watch::Receiver<bool>) {
     let app = Router::new()
         .route("/metrics", get(scrape))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .fallback(|| async { (StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n") })
-        .with_state(handle);
-    if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(shutdown).await {
-        log::error!("the HTTP listener failed: {error}");
+        .with_state(Answering { handle, scraped: Arc::default() });
+    listener::serve(listener, app, |_| (), KEPT, stopped).await;
+}
+
+async fn scrape(State(answering): State<Answering>) -> Response {
+    let mut scraped = answering.scraped.lock().await;
+    let text = match &*scraped {
+        Some((at, text)) if at.elapsed() < SHARED => text.clone(),
+        _ => match encoded(&answering.handle).await {
+            Ok(text) => {
+                *scraped = Some((Instant::now(), text.clone()));
+                tokio::spawn(forget(answering.scraped.clone()));
+                text
+            }
+            Err(reason) => return unavailable(&reason),
+        },
+    };
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+}
+
+/// An answer to a large config's scrape is not kept for longer than it is shared.
+async fn forget(scraped: Arc<Mutex<Option<(Instant, Bytes)>>>) {
+    sleep(SHARED).await;
+    let mut scraped = scraped.lock().await;
+    if scraped.as_ref().is_some_and(|(at, _)| at.elapsed() >= SHARED) {
+        *scraped = None;
     }
 }
 
-async fn scrape(State(handle): State<Handle>) -> Response {
+async fn encoded(handle: &Handle) -> Result<Bytes, String> {
     let snapshot = match timeout(SCRAPE, handle.metrics()).await {
         Ok(Ok(snapshot)) => snapshot,
-        Ok(Err(refusal)) => return unavailable(&refusal.to_string()),
-        Err(_) => return unavailable("the controller is busy"),
+        Ok(Err(refusal)) => return Err(refusal.to_string()),
+        Err(_) => return Err("the controller is busy".to_owned()),
     };
     // Hundreds of thousands of lines are not for the thread that serves others.
     let encode = move || {
@@ -45,9 +82,9 @@ async fn scrape(State(handle): State<Handle>) -> Response {
         text
     };
     match tokio::task::spawn_blocking(encode).await {
-        Ok(Ok(text)) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response(),
-        Ok(Err(error)) => unavailable(&error.to_string()),
-        Err(error) => unavailable(&error.to_string()),
+        Ok(Ok(text)) => Ok(text.into()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(error) => Err(error.to_string()),
     }
 }
 
@@ -60,7 +97,7 @@ fn give_back_memory() {
     }
 }
 
-async fn healthz(State(handle): State<Handle>) -> Response {
+async fn healthz(State(Answering { handle, .. }): State<Answering>) -> Response {
     // Any answer, also that it is not ready, shows that the controller lives.
     match timeout(ALIVE, handle.ready()).await {
         Ok(Ok(()) | Err(Refusal::Failed(_) | Refusal::Invalid(_) | Refusal::NotFound(_))) => "ok\n".into_response(),
@@ -69,7 +106,7 @@ async fn healthz(State(handle): State<Handle>) -> Response {
     }
 }
 
-async fn readyz(State(handle): State<Handle>) -> Response {
+async fn readyz(State(Answering { handle, .. }): State<Answering>) -> Response {
     match timeout(ALIVE, handle.ready()).await {
         Ok(Ok(())) => "ok\n".into_response(),
         Ok(Err(refusal)) => unavailable(&refusal.to_string()),

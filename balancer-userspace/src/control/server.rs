@@ -1,7 +1,6 @@
 //! The control socket's server: JSON over HTTP on a Unix socket.
 
 use std::fs::{self, Permissions};
-use std::future::Future;
 use std::io::ErrorKind;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream as BlockingStream;
@@ -9,26 +8,29 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use axum::body::Bytes;
-use axum::extract::connect_info::{ConnectInfo, Connected};
+use axum::extract::connect_info::ConnectInfo;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
-use axum::serve::IncomingStream;
 use axum::{Json, Router};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tokio::net::UnixListener;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
 
 use super::api::{Apply, CaptureRequest, Drain, Examine, Explain, Refused, Rehearse, Rollback, SetWeight, StartDrill};
 use crate::controller::handle::{Caller, ChangeRequest, Handle, Refusal};
+use crate::listener;
 use crate::model::{ServiceName, Weight};
 
 const LARGEST_REQUEST: usize = 64 * 1024;
 /// A config of many services and lists.
 const LARGEST_CONFIG: usize = 64 << 20;
+/// Of all descriptors, the last twentieth is for probes and maps.
+const KEPT: u64 = 20;
 /// Owner and group may talk to the controller, nobody else.
 const MODE: u32 = 0o660;
 
@@ -61,12 +63,9 @@ fn is_socket(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())
 }
 
-/// Answers requests until `shutdown` ends.
-pub async fn serve(listener: UnixListener, handle: Handle, shutdown: impl Future<Output = ()> + Send + 'static) {
-    let app = router(handle).into_make_service_with_connect_info::<Peer>();
-    if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(shutdown).await {
-        log::error!("the control socket failed: {error}");
-    }
+/// Answers requests until `stopped` is true.
+pub async fn serve(listener: UnixListener, handle: Handle, stopped: watch::Receiver<bool>) {
+    listener::serve(listener, router(handle), Peer::of, KEPT, stopped).await;
 }
 
 fn router(handle: Handle) -> Router {
@@ -109,9 +108,9 @@ fn router(handle: Handle) -> Router {
 #[derive(Clone, Copy)]
 struct Peer(Option<Caller>);
 
-impl Connected<IncomingStream<'_, UnixListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        let peer = stream.io().peer_cred().ok();
+impl Peer {
+    fn of(stream: &UnixStream) -> Self {
+        let peer = stream.peer_cred().ok();
         Self(peer.map(|peer| Caller { uid: peer.uid(), pid: peer.pid() }))
     }
 }

@@ -138,13 +138,9 @@ pub(crate) async fn start(path: &Path, handle: Handle) -> Result<(Controller, Se
     controller.running.record_if_new(ChangeRequest { command, ..ChangeRequest::default() });
 
     let (stop, stopped) = watch::channel(false);
-    let shutdown = |mut stopped: watch::Receiver<bool>| async move {
-        let _ = stopped.wait_for(|stop| *stop).await;
-    };
-    let mut tasks =
-        vec![tokio::spawn(control::server::serve(control_listener, handle.clone(), shutdown(stopped.clone())))];
+    let mut tasks = vec![tokio::spawn(control::server::serve(control_listener, handle.clone(), stopped.clone()))];
     if let Some(listener) = http_listener {
-        tasks.push(tokio::spawn(http::serve(listener, handle, shutdown(stopped))));
+        tasks.push(tokio::spawn(http::serve(listener, handle, stopped)));
     }
     let control_socket = controller.running.desired.config.node.control_socket.clone();
     Ok((controller, Servers { stop, tasks, _lock: lock, control_socket }))

@@ -8,6 +8,7 @@ use crate::alarm::{Alarm, Alarms, Delivery, Raised, Subject};
 use crate::control::api::Gap;
 use crate::controller::state::State;
 use crate::controller::watch::counts::Counts;
+use crate::descriptors;
 use crate::doctor::Filled;
 
 /// How far back rates reach.
@@ -130,6 +131,10 @@ impl State {
         for Filled { map, used, capacity, .. } in self.map_fill().into_iter().filter(Filled::is_nearly_full) {
             let summary = format!("{used} of {capacity} entries of the map of {map} are in use");
             raise(&catalogue::MAP, Subject::entry(map), summary);
+        }
+        let running_out = descriptors::used().and_then(|used| descriptors::running_out(used, descriptors::limit()));
+        if let Some(summary) = running_out {
+            raise(&catalogue::DESCRIPTORS, Subject::default(), summary);
         }
         for (name, told) in &self.watch.watchtower.deliveries {
             if let Some(why) = &told.unreached {

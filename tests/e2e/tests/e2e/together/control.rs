@@ -1,16 +1,17 @@
 //! The control socket refuses what it can't understand, in words, and goes on; `explain` tells where flows really go.
 
 use std::io::{Read, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use balancer::control::api::Explanation;
 use harness::client;
 use harness::controller::Controller;
 use harness::web::Web;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// Sends bytes to the control socket and reads what comes back.
 fn exchange(controller: &Controller<'_>, request: &[u8]) -> Result<String> {
@@ -81,5 +82,54 @@ fn flows_go_where_explain_says() -> Result<()> {
     }
     let elsewhere = explain(SocketAddr::new(web.address().ip(), 1), 20_000)?;
     ensure!(elsewhere.verdict == "pass" && elsewhere.route.is_none(), "{elsewhere:?}");
+    Ok(())
+}
+
+#[test]
+fn a_thousand_half_open_connections_hold_nobody_up() -> Result<()> {
+    let web = Web::new(2)?;
+    let controller = Controller::start(&web.lab.balancer, &web.config(&[1, 1]))?;
+    controller.wait_all_up()?;
+    let pid = controller.pid().context("not running")?;
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+    limit_files(pid, 1000)?;
+    let metrics: SocketAddr = "127.0.0.1:9405".parse()?;
+    let connect = || TcpStream::connect_timeout(&metrics, Duration::from_secs(5));
+    let held: Vec<TcpStream> =
+        web.lab.balancer.enter(|| (0..1000).map(|_| connect()).collect::<std::io::Result<_>>())??;
+
+    let asked = Instant::now();
+    let mut stream = web.lab.balancer.enter(connect)??;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    ensure!(answer.contains("balancer_backend_up"), "{answer}");
+    controller.status()?;
+    ensure!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    web.set_failing(0, true)?;
+    controller.wait_for("checks go on", Duration::from_secs(5), |status| {
+        status.services[0].backends[0].state == balancer::control::api::BackendState::Down
+    })?;
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd"))?.count();
+    ensure!(open < 300, "{open} files are open for {} connections", held.len());
+
+    // Nearly as many as there may be: that is an alarm.
+    limit_files(pid, open as u64 + 2)?;
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !controller.log().contains("alarm BalancerDescriptorsLow") {
+        ensure!(Instant::now() < deadline, "no alarm:\n{}", controller.log());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    limit_files(pid, 1000)
+}
+
+/// Sets the limit of open files of another process.
+fn limit_files(pid: u32, files: u64) -> Result<()> {
+    let limit = libc::rlimit { rlim_cur: files, rlim_max: 1000 };
+    // SAFETY: the kernel reads one `rlimit`, which lives through the call, and writes none.
+    let answer = unsafe { libc::prlimit(pid as i32, libc::RLIMIT_NOFILE, &raw const limit, std::ptr::null_mut()) };
+    ensure!(answer == 0, "prlimit: {}", std::io::Error::last_os_error());
     Ok(())
 }
