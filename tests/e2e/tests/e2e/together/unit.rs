@@ -28,12 +28,20 @@ kind = "none"
 [[service.backend]]
 name = "web-1"
 address = "10.99.0.11"
-weight = 100 # of web-1
+weight = 90 # of web-1
 
 [[service.backend]]
 name = "web-2"
 address = "10.99.0.12"
 weight = 100 # of web-2
+
+[[silence]]
+id = "BAL016"
+reason = "weights are changed here"
+
+[[silence]]
+id = "BAL019"
+reason = "weights are changed here"
 "#;
 
 fn unit() -> PathBuf {
