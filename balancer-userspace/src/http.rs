@@ -28,8 +28,35 @@ const KEPT: u64 = 10;
 #[derive(Clone)]
 struct Answering {
     handle: Handle,
-    /// The last answer to a scrape, and when it was made; held while one is being made.
-    scraped: Arc<Mutex<Option<(Instant, Bytes)>>>,
+    scrapes: Scrapes,
+}
+
+/// The last answer to a scrape, and when it was made; locked while one is being made, so that whoever comes meanwhile gets it.
+#[derive(Clone, Default)]
+struct Scrapes(Arc<Mutex<Option<(Instant, Bytes)>>>);
+
+impl Scrapes {
+    async fn get(&self, make: impl Future<Output = Result<Bytes, String>>) -> Result<Bytes, String> {
+        let mut last = self.0.lock().await;
+        if let Some((at, text)) = &*last
+            && at.elapsed() < SHARED
+        {
+            return Ok(text.clone());
+        }
+        let text = make.await?;
+        *last = Some((Instant::now(), text.clone()));
+        tokio::spawn(self.clone().forget());
+        Ok(text)
+    }
+
+    /// An answer to a large config's scrape is not kept for longer than it is shared.
+    async fn forget(self) {
+        sleep(SHARED).await;
+        let mut last = self.0.lock().await;
+        if last.as_ref().is_some_and(|(at, _)| at.elapsed() >= SHARED) {
+            *last = None;
+        }
+    }
 }
 
 /// Answers requests until `stopped` is true.
@@ -39,32 +66,14 @@ pub async fn serve(listener: TcpListener, handle: Handle, stopped: watch::Receiv
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .fallback(|| async { (StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n") })
-        .with_state(Answering { handle, scraped: Arc::default() });
+        .with_state(Answering { handle, scrapes: Scrapes::default() });
     listener::serve(listener, app, |_| (), KEPT, stopped).await;
 }
 
 async fn scrape(State(answering): State<Answering>) -> Response {
-    let mut scraped = answering.scraped.lock().await;
-    let text = match &*scraped {
-        Some((at, text)) if at.elapsed() < SHARED => text.clone(),
-        _ => match encoded(&answering.handle).await {
-            Ok(text) => {
-                *scraped = Some((Instant::now(), text.clone()));
-                tokio::spawn(forget(answering.scraped.clone()));
-                text
-            }
-            Err(reason) => return unavailable(&reason),
-        },
-    };
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
-}
-
-/// An answer to a large config's scrape is not kept for longer than it is shared.
-async fn forget(scraped: Arc<Mutex<Option<(Instant, Bytes)>>>) {
-    sleep(SHARED).await;
-    let mut scraped = scraped.lock().await;
-    if scraped.as_ref().is_some_and(|(at, _)| at.elapsed() >= SHARED) {
-        *scraped = None;
+    match answering.scrapes.get(encoded(&answering.handle)).await {
+        Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response(),
+        Err(reason) => unavailable(&reason),
     }
 }
 
@@ -116,4 +125,22 @@ async fn readyz(State(Answering { handle, .. }): State<Answering>) -> Response {
 
 fn unavailable(reason: &str) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn scrapes_within_a_second_share_one_answer_and_a_failed_one_is_shared_with_nobody() {
+        let scrapes = Scrapes::default();
+        assert_eq!(scrapes.get(async { Err("busy".to_owned()) }).await, Err("busy".to_owned()));
+        let one = |text: &'static str| async { Ok(Bytes::from(text)) };
+        assert_eq!(scrapes.get(one("first")).await, Ok(Bytes::from("first")));
+        let (second, third) = tokio::join!(scrapes.get(one("second")), scrapes.get(one("third")));
+        assert_eq!((second, third), (Ok(Bytes::from("first")), Ok(Bytes::from("first"))));
+        sleep(SHARED + Duration::from_millis(100)).await;
+        assert!(scrapes.0.lock().await.is_none(), "it is kept");
+        assert_eq!(scrapes.get(one("later")).await, Ok(Bytes::from("later")));
+    }
 }

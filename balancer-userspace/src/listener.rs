@@ -1,14 +1,12 @@
 //! A listener with bounds: how many connections at a time, how long one may send or take nothing, and how many descriptors
 //! stay for probes, sockets and maps. Where there are too many connections, the one that is idle for longest makes room.
 
-use std::convert::Infallible;
 use std::os::fd::AsRawFd;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::Request;
 use axum::extract::connect_info::ConnectInfo;
 use axum::serve::Listener;
 use hyper::body::Incoming;
@@ -83,8 +81,8 @@ async fn answer<I, P>(
         request.extensions_mut().insert(peer.clone());
         let (busy, mut app) = (Busy::new(&of_requests), app.clone());
         async move {
-            let response = app.call(request.map(axum::body::Body::new) as Request).await;
-            response.map(|response| response.map(|body| busy.until_sent(body))).map_err(|never: Infallible| never)
+            let response = app.call(request).await;
+            response.map(|response| response.map(|body| busy.until_sent(body)))
         }
     });
     let http = http1::Builder::new()

@@ -186,6 +186,20 @@ impl<'a> Controller<'a> {
         Ok(kill(Pid::from_raw(process.id() as i32), signal)?)
     }
 
+    /// Sets how many files the controller may open, from the outside.
+    pub fn limit_files(&self, files: u64) -> Result<()> {
+        let process = self.process.as_ref().context("not running")?;
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: the kernel writes one `rlimit`, which lives through the call.
+        unsafe { libc::prlimit(process.id() as i32, libc::RLIMIT_NOFILE, std::ptr::null(), &raw mut limit) };
+        limit.rlim_cur = files;
+        // SAFETY: the kernel reads one `rlimit`, which lives through the call.
+        let answer =
+            unsafe { libc::prlimit(process.id() as i32, libc::RLIMIT_NOFILE, &raw const limit, std::ptr::null_mut()) };
+        ensure!(answer == 0, "setting the limit of open files: {}", std::io::Error::last_os_error());
+        Ok(())
+    }
+
     /// Sends a signal that ends the controller, and waits for the end.
     pub fn end(&mut self, signal: Signal) -> Result<()> {
         self.signal(signal)?;

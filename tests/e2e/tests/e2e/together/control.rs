@@ -93,7 +93,7 @@ fn a_thousand_half_open_connections_hold_nobody_up() -> Result<()> {
     let pid = controller.pid().context("not running")?;
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
-    limit_files(pid, 1000)?;
+    controller.limit_files(1000)?;
     let metrics: SocketAddr = "127.0.0.1:9405".parse()?;
     let connect = || TcpStream::connect_timeout(&metrics, Duration::from_secs(5));
     let held: Vec<TcpStream> =
@@ -116,20 +116,11 @@ fn a_thousand_half_open_connections_hold_nobody_up() -> Result<()> {
     ensure!(open < 300, "{open} files are open for {} connections", held.len());
 
     // Nearly as many as there may be: that is an alarm.
-    limit_files(pid, open as u64 + 2)?;
+    controller.limit_files(open as u64 + 2)?;
     let deadline = Instant::now() + Duration::from_secs(10);
     while !controller.log().contains("alarm BalancerDescriptorsLow") {
         ensure!(Instant::now() < deadline, "no alarm:\n{}", controller.log());
         std::thread::sleep(Duration::from_millis(50));
     }
-    limit_files(pid, 1000)
-}
-
-/// Sets the limit of open files of another process.
-fn limit_files(pid: u32, files: u64) -> Result<()> {
-    let limit = libc::rlimit { rlim_cur: files, rlim_max: 1000 };
-    // SAFETY: the kernel reads one `rlimit`, which lives through the call, and writes none.
-    let answer = unsafe { libc::prlimit(pid as i32, libc::RLIMIT_NOFILE, &raw const limit, std::ptr::null_mut()) };
-    ensure!(answer == 0, "prlimit: {}", std::io::Error::last_os_error());
-    Ok(())
+    controller.limit_files(1000)
 }
