@@ -135,7 +135,7 @@ mod tests {
     async fn scrapes_within_a_second_share_one_answer_and_a_failed_one_is_shared_with_nobody() {
         let scrapes = Scrapes::default();
         assert_eq!(scrapes.get(async { Err("busy".to_owned()) }).await, Err("busy".to_owned()));
-        let one = |text: &'static str| async { Ok(Bytes::from(text)) };
+        let one = |text: &'static str| async move { Ok(Bytes::from(text)) };
         assert_eq!(scrapes.get(one("first")).await, Ok(Bytes::from("first")));
         let (second, third) = tokio::join!(scrapes.get(one("second")), scrapes.get(one("third")));
         assert_eq!((second, third), (Ok(Bytes::from("first")), Ok(Bytes::from("first"))));

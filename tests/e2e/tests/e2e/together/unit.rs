@@ -50,7 +50,7 @@ fn unit() -> PathBuf {
 
 #[test]
 fn the_unit_starts_reloads_restarts_and_stays_away_as_it_should() -> Result<()> {
-    let booted = systemd::boot(&unit(), CONFIG, include_str!("unit/probe.sh"), Duration::from_secs(90))?;
+    let booted = systemd::boot(&unit(), CONFIG, include_str!("unit/probe.sh"), Duration::from_secs(120))?;
     let (said, log) = (&booted.said, &booted.log);
     let checks =
         include_str!("unit/probe.sh").lines().filter_map(|line| line.strip_prefix("what=\"")?.strip_suffix('"'));
