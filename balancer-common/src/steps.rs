@@ -8,7 +8,7 @@ use crate::parse::{Packet, Parsed};
 use crate::slot::{BackendIndex, Slot};
 use crate::tables::Tables;
 use crate::verdict::{Reason, Verdict};
-use crate::{datapath, guard, icmp, mss, owner, parse, quic};
+use crate::{datapath, guard, icmp, mss, owner, parse, path, quic};
 
 pub trait Steps: Tables + Sized {
     fn parse<F: Frame>(&self, frame: &mut F, packet: &mut Packet) -> Parsed {
@@ -44,6 +44,11 @@ pub trait Steps: Tables + Sized {
 
     fn answer_too_big<F: Frame>(&self, frame: &mut F, packet: &Packet, mtu: u16) -> bool {
         icmp::answer_too_big(frame, packet, mtu).is_some()
+    }
+
+    /// Takes in an ICMP error about no packet of a service; false where it is not about what goes to backends either.
+    fn learn_path<F: Frame>(&self, frame: &mut F, packet: &Packet) -> bool {
+        path::learn(frame, self, packet)
     }
 
     fn echo<F: Frame>(&self, frame: &mut F, packet: &Packet) -> Verdict {

@@ -8,7 +8,7 @@ use balancer_common::parse::{Packet, Parsed, parse};
 use balancer_common::slot::{BackendIndex, Slot};
 use balancer_common::steps::Steps;
 use balancer_common::verdict::{Reason, Verdict};
-use balancer_common::{datapath, frame::Frame, guard, icmp, mss, owner, quic};
+use balancer_common::{datapath, frame::Frame, guard, icmp, mss, owner, path, quic};
 
 use crate::events;
 use crate::frame::XdpFrame;
@@ -94,6 +94,14 @@ pub extern "C" fn step_error_to_backend(ctx: *mut xdp_md, packet: *const Packet,
 pub extern "C" fn step_answer_too_big(ctx: *mut xdp_md, packet: *const Packet, mtu: u32) -> u32 {
     given!(packet else 0);
     u32::from(icmp::answer_too_big(&mut XdpFrame::new(ctx), packet, mtu as u16).is_some())
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn step_learn_path(ctx: *mut xdp_md, packet: *const Packet) -> u32 {
+    given!(packet else 0);
+    let Some(tables) = tables(ctx) else { return 0 };
+    u32::from(path::learn(&mut XdpFrame::new(ctx), &tables, packet))
 }
 
 #[unsafe(no_mangle)]
@@ -188,6 +196,11 @@ impl Steps for KernelTables {
     #[inline(always)]
     fn answer_too_big<F: Frame>(&self, _: &mut F, packet: &Packet, mtu: u16) -> bool {
         step_answer_too_big(self.ctx, packet, u32::from(mtu)) != 0
+    }
+
+    #[inline(always)]
+    fn learn_path<F: Frame>(&self, _: &mut F, packet: &Packet) -> bool {
+        step_learn_path(self.ctx, packet) != 0
     }
 
     #[inline(always)]

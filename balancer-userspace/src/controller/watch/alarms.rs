@@ -131,6 +131,10 @@ impl State {
             let summary = format!("{used} of {capacity} entries of the map of {map} are in use");
             raise(&catalogue::MAP, Subject::entry(map), summary);
         }
+        for (id, told, link) in self.path_mtus() {
+            let summary = format!("a router says that the way to {id} takes {told} bytes, where the link takes {link}");
+            raise(&catalogue::PATH_MTU, Subject::backend(&id.service, &id.backend), summary);
+        }
         for (name, told) in &self.watch.watchtower.deliveries {
             if let Some(why) = &told.unreached {
                 raise(&catalogue::WEBHOOK, Subject::entry(name.as_str()), format!("alarms don't reach {name}: {why}"));
