@@ -112,6 +112,12 @@ fn to_backend<F: Frame, T: Steps, V: View>(
 ) -> Result<Verdict, Reason> {
     let hash = hash::of_flow(&service.keys, packet.is_ipv6(), &packet.source(), packet.ports() & service.port_mask);
     let entropy = hash::entropy(hash);
+    if packet.role() == Role::Error
+        && service.has(flags::ACL)
+        && packet.whole(|packet| tables.denies_sender(frame, service, packet))
+    {
+        return Err(Reason::AclRefused);
+    }
     if service.has(flags::GUARDED) {
         packet.whole(|packet| tables.admit(service, packet, entropy)).map_or(Ok(()), Err)?;
     }

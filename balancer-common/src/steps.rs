@@ -24,6 +24,11 @@ pub trait Steps: Tables + Sized {
         guard::admit(self, service, packet, entropy).err()
     }
 
+    /// Whether the service's lists deny the sender of an ICMP error.
+    fn denies_sender<F: Frame>(&self, frame: &mut F, service: &ServiceEntry, error: &Packet) -> bool {
+        guard::denies_sender(frame, self, service, error)
+    }
+
     fn by_connection_id<F: Frame>(
         &self,
         frame: &mut F,

@@ -67,6 +67,14 @@ pub extern "C" fn step_admit(service: *const ServiceEntry, packet: *const Packet
 
 #[unsafe(no_mangle)]
 #[inline(never)]
+pub extern "C" fn step_denies_sender(ctx: *mut xdp_md, service: *const ServiceEntry, error: *const Packet) -> u32 {
+    given!(service, error else 0);
+    let Some(tables) = tables(ctx) else { return 0 };
+    u32::from(guard::denies_sender(&mut XdpFrame::new(ctx), &tables, service, error))
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
 pub extern "C" fn step_by_connection_id(ctx: *mut xdp_md, service: *const ServiceEntry, packet: *const Packet) -> u32 {
     given!(service, packet else u32::from(REFUSED));
     let Some(tables) = tables(ctx) else { return u32::from(REFUSED) };
@@ -175,6 +183,11 @@ impl Steps for KernelTables {
     #[inline(always)]
     fn admit(&self, service: &ServiceEntry, packet: &Packet, entropy: u32) -> Option<Reason> {
         Reason::from_index(step_admit(service, packet, entropy))
+    }
+
+    #[inline(always)]
+    fn denies_sender<F: Frame>(&self, _: &mut F, service: &ServiceEntry, error: &Packet) -> bool {
+        step_denies_sender(self.ctx, service, error) != 0
     }
 
     #[inline(always)]

@@ -19,7 +19,7 @@ use harness::frames::{CORPUS, check_input, frames};
 use harness::model::Model;
 use harness::netns::unique;
 use harness::packets::generate;
-use harness::world::{Spec, Special, TCP, VIP, World, address};
+use harness::world::{LISTED, Spec, Special, TCP, VIP, World, address};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
@@ -299,5 +299,78 @@ fn the_verifier_has_room_left() -> Result<()> {
     // The verifier gives up at a million.
     println!("{verified} instructions were verified");
     ensure!(verified < 200_000, "{verified} instructions were verified");
+    Ok(())
+}
+
+/// A message of words that are all 0 has a checksum of all ones: 0 would say that it is wrong.
+#[test]
+fn an_echo_of_zeros_gets_a_checksum_of_ones() -> Result<()> {
+    let (mut pair, mut out) = (pair()?, vec![0; 4096]);
+    let service = Ipv4Addr::from(address(4, VIP)[0].to_ne_bytes());
+    let builder = PacketBuilder::ethernet2(MACS[1], MACS[0]).ipv4([10, 1, 1, 1], service.octets(), 64);
+    let mut frame = Vec::new();
+    let mut request = vec![8, 0, 0xf7, 0xff];
+    request.extend([0; 28]);
+    builder.write(&mut frame, IpNumber::ICMP, &request)?;
+    ensure!(pair.agreed(&frame, &mut out)? == Verdict::Answer, "no answer");
+    ensure!(out[34..38] == [0, 0, 0xff, 0xff], "{:02x?}", &out[34..38]);
+    Ok(())
+}
+
+/// A packet that a backend sent to a client, in IPv6, with these extension headers before its transport header.
+fn sent_by_service(spec: &Spec, first: u8, extensions: &[u8]) -> Vec<u8> {
+    let bytes = |words: [u32; 4]| words.map(u32::to_ne_bytes).concat();
+    let mut client = vec![0xfd, 9];
+    client.extend([0; 14]);
+    let payload = (extensions.len() as u16 + 8).to_be_bytes();
+    let ports = [spec.port.to_be_bytes(), 40_000u16.to_be_bytes(), [0; 2], [0; 2]].concat();
+    let head = [0x60, 0, 0, 0, payload[0], payload[1], first, 64];
+    [&head[..], &bytes(address(6, VIP)), &client, extensions, &ports].concat()
+}
+
+fn too_big_about(quoted: &[u8]) -> Vec<u8> {
+    too_big_to(MACS, &quoted[8..24], quoted, 1300)
+}
+
+/// Hosts that were told of a small path send whole packets with a fragment header (RFC 6946), and options before others.
+#[test]
+fn errors_that_quote_extension_headers_reach_the_backend() -> Result<()> {
+    let (mut pair, mut out) = (pair()?, vec![0; 4096]);
+    for mode in [forward::L2, forward::NAT, forward::IPIP6] {
+        let plain =
+            |spec: &&Spec| (spec.family, spec.protocol, spec.mode, spec.special) == (6, TCP, mode, Special::Nothing);
+        let spec = *pair.specs.iter().find(plain).context("no such service")?;
+        let fragment = |offset: u8, next| [next, 0, 0, offset, 0, 0, 0, 7];
+        let options = |next| [next, 0, 1, 4, 0, 0, 0, 0];
+        let cases: [(u8, Vec<u8>); 3] = [
+            (44, fragment(0, TCP).to_vec()),
+            (60, options(TCP).to_vec()),
+            (0, [options(44), fragment(0, TCP)].concat()),
+        ];
+        for (first, extensions) in cases {
+            let frame = too_big_about(&sent_by_service(&spec, first, &extensions));
+            let verdict = pair.agreed(&frame, &mut out)?;
+            ensure!(matches!(verdict, Verdict::Forward { .. }), "mode {mode}, {first}: {verdict:?}");
+        }
+        // A later fragment says no ports.
+        let frame = too_big_about(&sent_by_service(&spec, 44, &fragment(8, TCP)));
+        ensure!(pair.agreed(&frame, &mut out)? == Verdict::Pass, "a later fragment");
+    }
+    Ok(())
+}
+
+/// What a list denies is denied as the sender of an error too, while routers, which are in no list, may send.
+#[test]
+fn errors_from_denied_senders_are_refused() -> Result<()> {
+    let (mut pair, mut out) = (pair()?, vec![0; 4096]);
+    let denies = |spec: &&Spec| spec.family == 6 && spec.special == Special::Deny;
+    let spec = *pair.specs.iter().find(denies).context("no list denies")?;
+    let frame = too_big_about(&sent_by_service(&spec, spec.protocol, &[]));
+    let verdict = pair.agreed(&frame, &mut out)?;
+    ensure!(matches!(verdict, Verdict::Forward { .. }), "from a router: {verdict:?}");
+    let mut denied = frame;
+    denied[22..25].copy_from_slice(&[0xfd, LISTED[0], LISTED[1]]);
+    let verdict = pair.agreed(&denied, &mut out)?;
+    ensure!(verdict == Verdict::Drop(Reason::AclRefused), "from who is denied: {verdict:?}");
     Ok(())
 }
