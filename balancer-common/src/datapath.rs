@@ -65,7 +65,9 @@ fn of_flow<F: Frame, T: Steps>(frame: &mut F, tables: &T, packet: &Packet) -> Ve
             tables.watched(packet, seen, verdict);
             verdict
         }
-        None if tables.gates() & gates::NAT != 0 || packet.role == Role::Error => tables.reply(frame, packet),
+        // Routers on the way to backends complain to the outer source.
+        None if packet.role == Role::Error && tables.learn_path(frame, packet) => Verdict::Pass,
+        None if tables.gates() & gates::NAT != 0 => tables.reply(frame, packet),
         None => Verdict::Pass,
     }
 }
@@ -74,17 +76,6 @@ fn of_flow<F: Frame, T: Steps>(frame: &mut F, tables: &T, packet: &Packet) -> Ve
 #[inline(always)]
 pub fn reply<F: Frame, T: Tables>(frame: &mut F, tables: &T, packet: &Packet) -> Verdict {
     reply::process(frame, tables, packet)
-}
-
-/// Neither for a service nor from a backend. Routers on the way to backends complain to the outer source.
-#[inline(always)]
-fn nobodys<F: Frame, T: Tables>(frame: &mut F, tables: &T, packet: &Packet) -> Verdict {
-    if packet.role == Role::Error
-        && let Some(mtu) = icmp::too_big(frame, packet.is_ipv6(), packet.transport())
-    {
-        tables.learn_mtu(&packet.source(), packet.destination.family(), mtu);
-    }
-    Verdict::Pass
 }
 
 /// A packet that can't be forwarded is dropped where its address is a service's, and is none of our business elsewhere.
@@ -121,6 +112,12 @@ fn to_backend<F: Frame, T: Steps, V: View>(
 ) -> Result<Verdict, Reason> {
     let hash = hash::of_flow(&service.keys, packet.is_ipv6(), &packet.source(), packet.ports() & service.port_mask);
     let entropy = hash::entropy(hash);
+    if packet.role() == Role::Error
+        && service.has(flags::ACL)
+        && packet.whole(|packet| tables.denies_sender(frame, service, packet))
+    {
+        return Err(Reason::AclRefused);
+    }
     if service.has(flags::GUARDED) {
         packet.whole(|packet| tables.admit(service, packet, entropy)).map_or(Ok(()), Err)?;
     }

@@ -9,7 +9,7 @@ use crate::headers::{
     ipv6_first_word,
 };
 use crate::layout::{BackendEntry, forward};
-use crate::parse::NETWORK;
+use crate::parse::{NETWORK, Packet};
 use crate::verdict::Reason;
 
 /// TTL and hop limit of outer headers (RFC 1700's default).
@@ -54,6 +54,31 @@ pub const fn overhead(mode: u8, variant: u8) -> u16 {
 pub fn varied_source(backend: &BackendEntry, entropy: u32) -> u32 {
     let four = backend.forward == forward::IPIP4 || backend.forward == forward::GUE4;
     backend.outer_source[if four { 0 } else { 3 }] | (entropy & backend.outer_source_mask)
+}
+
+/// Whether the balancer sends packets of a flow, whose family is `family`, to such a backend with the outer headers that an
+/// error quotes.
+#[inline(always)]
+pub fn sends(backend: &BackendEntry, entropy: u32, family: u8, quoted: &Packet) -> bool {
+    let (outer, in_udp) = match backend.forward {
+        forward::IPIP4 => (4, false),
+        forward::IPIP6 => (6, false),
+        forward::GUE4 => (4, true),
+        forward::GUE6 => (6, true),
+        _ => return false,
+    };
+    let to = &quoted.destination;
+    let bare = if family == 4 { PROTOCOL_IPIP } else { PROTOCOL_IPV6 };
+    if to.family() != outer || to.protocol() != if in_udp { PROTOCOL_UDP } else { bare } {
+        return false;
+    }
+    // An error's flow is the one that answers: what was sent to the port is its source.
+    if in_udp && (to.port() != source_port(entropy).0 || quoted.ports() as u16 != backend.port) {
+        return false;
+    }
+    let (source, varied) = (backend.outer_source, varied_source(backend, entropy));
+    let sent = if outer == 4 { [varied, 0, 0, 0] } else { [source[0], source[1], source[2], varied] };
+    to.address() == sent
 }
 
 /// Puts an outer IPv4 header before the packet.

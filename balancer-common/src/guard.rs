@@ -1,18 +1,17 @@
 //! Whose packets are taken, and how many flows a second may begin.
 
+use crate::frame::Frame;
+use crate::headers::{Ipv4, Ipv6};
 use crate::layout::{Bucket, LpmKey, ServiceEntry, SourceKey, flags};
-use crate::parse::{Packet, Role};
+use crate::parse::{NETWORK, Packet, Role};
 use crate::tables::Tables;
 use crate::verdict::{Event, Reason};
 
 /// Asked only where the service has a guard at all. `entropy` are the spare bits of the flow's hash.
 #[inline(always)]
 pub fn admit<T: Tables>(tables: &T, service: &ServiceEntry, packet: &Packet, entropy: u32) -> Result<(), Reason> {
-    // An error comes from a router on the way, about a flow that was let in.
-    if packet.role == Role::Error {
-        return Ok(());
-    }
     if service.has(flags::ACL) {
+        // Of an error this is the client of the flow that it is about.
         let key = LpmKey::source(service.number, service.acl, packet.source());
         if !tables.allows(&key).unwrap_or(!service.has(flags::ACL_REFUSES_OTHERS)) {
             tables.tally(service.number, Event::AclRefused);
@@ -36,6 +35,22 @@ pub fn admit<T: Tables>(tables: &T, service: &ServiceEntry, packet: &Packet, ent
         return Err(Reason::RateLimited);
     }
     Ok(())
+}
+
+/// Whether a list denies the sender of an ICMP error. Routers on the way are in no list: one that is not named may send.
+#[inline(always)]
+pub fn denies_sender<F: Frame, T: Tables>(frame: &mut F, tables: &T, service: &ServiceEntry, error: &Packet) -> bool {
+    let sender = if error.is_ipv6() {
+        frame.at::<Ipv6>(NETWORK).map(|ip| ip.source)
+    } else {
+        frame.at::<Ipv4>(NETWORK).map(|ip| [ip.source, 0, 0, 0])
+    };
+    let Some(sender) = sender else { return false };
+    let denied = tables.allows(&LpmKey::source(service.number, service.acl, sender)) == Some(false);
+    if denied {
+        tables.tally(service.number, Event::AclRefused);
+    }
+    denied
 }
 
 /// A customer has an IPv4 address or an IPv6 /64 (RFC 6177), and can use all of that.

@@ -8,7 +8,7 @@ use crate::headers::{
 };
 use crate::layout::BackendEntry;
 use crate::nat::End;
-use crate::parse::{NETWORK, Packet};
+use crate::parse::{NETWORK, Packet, quoted_header};
 
 const ECHO_REPLY: u8 = 0;
 const ECHO_REPLY_V6: u8 = 129;
@@ -41,7 +41,10 @@ pub fn answer_echo<F: Frame>(frame: &mut F, is_ipv6: bool, at: usize) -> Option<
     let old = u16::from_le_bytes([icmp.kind, icmp.code]);
     icmp.kind = if is_ipv6 { ECHO_REPLY_V6 } else { ECHO_REPLY };
     let new = u16::from_le_bytes([icmp.kind, icmp.code]);
-    icmp.checksum = Difference::default().replace16(old, new).apply(icmp.checksum);
+    let checksum = Difference::default().replace16(old, new).apply(icmp.checksum);
+    // A sum of words that are all 0 is 0 and not all ones, which the incremental update can't tell (RFC 1624, 3). No other
+    // message here can be all 0: of the others the type is not, and ICMPv6, TCP and UDP sum over addresses too.
+    icmp.checksum = if checksum.0 == 0 && icmp.rest == 0 { Be16(0xffff) } else { checksum };
     turn_round(frame)
 }
 
@@ -162,6 +165,7 @@ pub fn rewrite_quoted<F: Frame>(frame: &mut F, packet: &Packet, end: End, addres
     let mut difference = Difference::default();
     let header = if packet.is_ipv6() {
         let ip = frame.at::<Ipv6>(quoted)?;
+        let next = ip.next_header;
         let old = if end == End::Source { ip.source } else { ip.destination };
         if end == End::Source {
             ip.source = *address
@@ -169,7 +173,7 @@ pub fn rewrite_quoted<F: Frame>(frame: &mut F, packet: &Packet, end: End, addres
             ip.destination = *address
         }
         difference = difference.replace_address(&old, address);
-        Ipv6::LEN
+        quoted_header(frame, packet, quoted, next)?.1
     } else {
         let ip = frame.at::<Ipv4>(quoted)?;
         let old = if end == End::Source { ip.source } else { ip.destination };

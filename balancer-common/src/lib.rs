@@ -25,6 +25,7 @@ pub mod mss;
 pub mod nat;
 pub mod owner;
 pub mod parse;
+pub mod path;
 pub mod quic;
 pub mod slot;
 pub mod steps;

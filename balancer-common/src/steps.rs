@@ -8,7 +8,7 @@ use crate::parse::{Packet, Parsed};
 use crate::slot::{BackendIndex, Slot};
 use crate::tables::Tables;
 use crate::verdict::{Reason, Verdict};
-use crate::{datapath, guard, icmp, mss, owner, parse, quic};
+use crate::{datapath, guard, icmp, mss, owner, parse, path, quic};
 
 pub trait Steps: Tables + Sized {
     fn parse<F: Frame>(&self, frame: &mut F, packet: &mut Packet) -> Parsed {
@@ -22,6 +22,11 @@ pub trait Steps: Tables + Sized {
 
     fn admit(&self, service: &ServiceEntry, packet: &Packet, entropy: u32) -> Option<Reason> {
         guard::admit(self, service, packet, entropy).err()
+    }
+
+    /// Whether the service's lists deny the sender of an ICMP error.
+    fn denies_sender<F: Frame>(&self, frame: &mut F, service: &ServiceEntry, error: &Packet) -> bool {
+        guard::denies_sender(frame, self, service, error)
     }
 
     fn by_connection_id<F: Frame>(
@@ -44,6 +49,11 @@ pub trait Steps: Tables + Sized {
 
     fn answer_too_big<F: Frame>(&self, frame: &mut F, packet: &Packet, mtu: u16) -> bool {
         icmp::answer_too_big(frame, packet, mtu).is_some()
+    }
+
+    /// Takes in an ICMP error about no packet of a service; false where it is not about what goes to backends either.
+    fn learn_path<F: Frame>(&self, frame: &mut F, packet: &Packet) -> bool {
+        path::learn(frame, self, packet)
     }
 
     fn echo<F: Frame>(&self, frame: &mut F, packet: &Packet) -> Verdict {

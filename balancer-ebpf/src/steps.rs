@@ -8,7 +8,7 @@ use balancer_common::parse::{Packet, Parsed, parse};
 use balancer_common::slot::{BackendIndex, Slot};
 use balancer_common::steps::Steps;
 use balancer_common::verdict::{Reason, Verdict};
-use balancer_common::{datapath, frame::Frame, guard, icmp, mss, owner, quic};
+use balancer_common::{datapath, frame::Frame, guard, icmp, mss, owner, path, quic};
 
 use crate::events;
 use crate::frame::XdpFrame;
@@ -67,6 +67,14 @@ pub extern "C" fn step_admit(service: *const ServiceEntry, packet: *const Packet
 
 #[unsafe(no_mangle)]
 #[inline(never)]
+pub extern "C" fn step_denies_sender(ctx: *mut xdp_md, service: *const ServiceEntry, error: *const Packet) -> u32 {
+    given!(service, error else 0);
+    let Some(tables) = tables(ctx) else { return 0 };
+    u32::from(guard::denies_sender(&mut XdpFrame::new(ctx), &tables, service, error))
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
 pub extern "C" fn step_by_connection_id(ctx: *mut xdp_md, service: *const ServiceEntry, packet: *const Packet) -> u32 {
     given!(service, packet else u32::from(REFUSED));
     let Some(tables) = tables(ctx) else { return u32::from(REFUSED) };
@@ -94,6 +102,14 @@ pub extern "C" fn step_error_to_backend(ctx: *mut xdp_md, packet: *const Packet,
 pub extern "C" fn step_answer_too_big(ctx: *mut xdp_md, packet: *const Packet, mtu: u32) -> u32 {
     given!(packet else 0);
     u32::from(icmp::answer_too_big(&mut XdpFrame::new(ctx), packet, mtu as u16).is_some())
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn step_learn_path(ctx: *mut xdp_md, packet: *const Packet) -> u32 {
+    given!(packet else 0);
+    let Some(tables) = tables(ctx) else { return 0 };
+    u32::from(path::learn(&mut XdpFrame::new(ctx), &tables, packet))
 }
 
 #[unsafe(no_mangle)]
@@ -170,6 +186,11 @@ impl Steps for KernelTables {
     }
 
     #[inline(always)]
+    fn denies_sender<F: Frame>(&self, _: &mut F, service: &ServiceEntry, error: &Packet) -> bool {
+        step_denies_sender(self.ctx, service, error) != 0
+    }
+
+    #[inline(always)]
     fn by_connection_id<F: Frame>(&self, _: &mut F, service: &ServiceEntry, packet: &Packet) -> Option<BackendIndex> {
         let index = step_by_connection_id(self.ctx, service, packet) as BackendIndex;
         (index != REFUSED).then_some(index)
@@ -188,6 +209,11 @@ impl Steps for KernelTables {
     #[inline(always)]
     fn answer_too_big<F: Frame>(&self, _: &mut F, packet: &Packet, mtu: u16) -> bool {
         step_answer_too_big(self.ctx, packet, u32::from(mtu)) != 0
+    }
+
+    #[inline(always)]
+    fn learn_path<F: Frame>(&self, _: &mut F, packet: &Packet) -> bool {
+        step_learn_path(self.ctx, packet) != 0
     }
 
     #[inline(always)]

@@ -1,6 +1,6 @@
 //! Under `nat`, what a backend sends from its service port gets the service's address and port back.
 
-use super::{nobodys, readdress, take_hop};
+use super::{readdress, take_hop};
 use crate::frame::Frame;
 use crate::icmp;
 use crate::layout::{FragmentEntry, Kind, ServiceKey};
@@ -16,7 +16,7 @@ pub(super) fn process<F: Frame, T: Tables>(frame: &mut F, tables: &T, packet: &P
     // Of an error: what a router says about a packet to the backend.
     let from =
         ServiceKey::new(packet.source(), packet.ports() as u16, key.protocol(), key.family()).with_kind(Kind::Reply);
-    let Some(service) = tables.entry(&from) else { return nobodys(frame, tables, packet) };
+    let Some(service) = tables.entry(&from) else { return Verdict::Pass };
     let (address, port) = (service.reply_address(), service.reply_port());
     // Where to comes first: answers to this host's own health checks stay as they are.
     let route = tables.route(&query(&key, packet.length(), address));

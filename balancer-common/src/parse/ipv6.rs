@@ -14,11 +14,11 @@ pub const MOST_EXTENSIONS: usize = 6;
 /// Bytes of headers before the transport header that are looked through.
 const LONGEST_HEADERS: usize = 900;
 
-const HOP_BY_HOP: u8 = 0;
+pub(super) const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
-const FRAGMENT: u8 = 44;
+pub(super) const FRAGMENT: u8 = 44;
 const AUTHENTICATION: u8 = 51;
-const DESTINATION_OPTIONS: u8 = 60;
+pub(super) const DESTINATION_OPTIONS: u8 = 60;
 
 #[inline(always)]
 fn is_extension(protocol: u8) -> bool {

@@ -11,6 +11,7 @@ use crate::layout::{FragmentKey, ServiceKey};
 use crate::tables::WatchedFlow;
 use crate::verdict::Reason;
 
+pub(crate) use icmp::{is_transport, quoted_header, within};
 pub(crate) use ipv4::martian as ipv4_martian;
 pub use ipv6::MOST_EXTENSIONS;
 pub(crate) use ipv6::martian as ipv6_martian;

@@ -65,6 +65,7 @@ alarms! {
     FLOW_TABLE = "BalancerFlowTableFull", Warning, "flows could not be remembered: the flow table of a service is full";
     MAP = "BalancerMapNearlyFull", Warning, "a map of the kernel is nearly full";
     DESCRIPTORS = "BalancerDescriptorsLow", Warning, "the controller has nearly as many files open as it may";
+    PATH_MTU = "BalancerPathMtuLowered", Warning, "a router says that the way to a backend takes smaller packets only";
     FILE = "BalancerConfigFileDiffers", Warning, "the config file is not what runs";
     REFUSED = "BalancerConfigRefused", Warning, "the last reload was refused: what runs is older than the file";
     TAKEN_BACK = "BalancerChangeTakenBack", Warning, "a guarded change did harm, or nobody confirmed it, and was taken back";

@@ -37,6 +37,8 @@ pub struct WatchedBackend {
     pub detection_seconds: Option<f64>,
     /// New flows a second that it declares to take.
     pub capacity: Option<u64>,
+    /// Bytes of IP packets, outer headers included, that routers let through; absent where the link takes no more.
+    pub path_mtu: Option<u32>,
 }
 
 /// Layers that are read back whole; shares have a metric of their own.
@@ -102,6 +104,11 @@ pub(super) fn families(sample: &WatchSample) -> Vec<MetricFamily> {
             "balancer_backend_capacity_new_flows_per_second",
             "What the server declares to take, of all its services together.",
             each(|backend| backend.capacity.map(|capacity| capacity as f64)),
+        ),
+        gauge(
+            "balancer_path_mtu_bytes",
+            "Largest IP packet to the backend, outer headers included, while a router asks for less than the link takes.",
+            each(|backend| backend.path_mtu.map(f64::from)),
         ),
         counter("balancer_webhook_deliveries_total", "Requests to webhooks.", deliveries.collect()),
     ]

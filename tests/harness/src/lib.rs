@@ -5,6 +5,7 @@ pub mod capture;
 pub mod client;
 pub mod connections;
 pub mod controller;
+pub mod errors;
 pub mod flood;
 pub mod frames;
 pub mod lab;

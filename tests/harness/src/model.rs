@@ -49,6 +49,8 @@ pub struct Model {
     pub buckets: RefCell<HashMap<(u16, Option<SourceKey>), u64>>,
     /// Who a packet of a service was for, as last shown.
     pub seen: Cell<Option<Seen>>,
+    /// Path MTUs: address, its family, bytes.
+    pub learnt: RefCell<Vec<([u32; 4], u8, u32)>>,
     /// Fragments handed over for later.
     pub held: Cell<u64>,
 }
@@ -236,7 +238,9 @@ impl Tables for Model {
         Route::only(Way::Here)
     }
 
-    fn learn_mtu(&self, _: &[u32; 4], _: u8, _: u32) {}
+    fn learn_mtu(&self, address: &[u32; 4], family: u8, mtu: u32) {
+        self.learnt.borrow_mut().push((*address, family, mtu));
+    }
 
     fn watches(&self) -> bool {
         !self.short.get()

@@ -22,6 +22,7 @@ impl State {
         for gap in &self.watch.drift.gaps {
             *gaps.entry(gap.to).or_default() += 1 + gap.others;
         }
+        let path_mtus: BTreeMap<BackendId, u32> = self.path_mtus().map(|(id, told, _)| (id, told)).collect();
         let pairs =
             self.desired.config.services.iter().flat_map(|service| service.backends.iter().map(move |b| (service, b)));
         let watched = pairs.map(|(service, backend)| {
@@ -31,6 +32,7 @@ impl State {
                 skew: skewed.map_or(0.0, |skewed| skewed.finding.effect),
                 detection_seconds: shows.map(|time| time.as_secs_f64()),
                 capacity: backend.capacity.new_flows,
+                path_mtu: path_mtus.get(&id).copied(),
                 id,
             }
         });

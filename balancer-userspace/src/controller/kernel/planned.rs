@@ -30,7 +30,7 @@ impl State {
         for backend in &service.backends {
             let index = self.place_backend(service, backend, given)?;
             let next_hop = match self.observed.reachable.get(&wanted(service, backend)) {
-                Some(Reachability::Resolved(next_hop)) => Some(self.observed.paths.applied(next_hop, backend.address)),
+                Some(Reachability::Resolved(next_hop)) => Some(self.observed.paths.applied(next_hop, service, backend)),
                 _ => None,
             };
             placed.push(Placed {

@@ -7,6 +7,7 @@ use std::time::Instant;
 use balancer_common::layout::BackendEntry;
 
 use crate::controller::handle::Refusal;
+use crate::controller::observed::paths::encapsulates;
 use crate::controller::state::{State, id, wanted};
 use crate::health::{Health, Report, Target};
 use crate::model::{Backend, BackendId, CheckKind, Service, ServiceName};
@@ -99,30 +100,42 @@ impl State {
         }
     }
 
-    /// Takes in what a router said of the way to a backend; answers whose entries change by it.
+    /// Takes in what a router said of the way to a backend, in an error that the program believed; answers whose entries
+    /// change by it.
     pub(crate) fn learn_path(&mut self, address: IpAddr, mtu: u32) -> BTreeSet<ServiceName> {
-        let services = self.services_at(&[address]);
-        // Anybody can send an error about an address of his choice.
+        let services = self.tunnelled_to(&[address]);
         if services.is_empty() || !self.observed.paths.learn(address, mtu, Instant::now()) {
             return BTreeSet::new();
         }
-        log::info!("the way to {address} takes packets of {mtu} bytes at most");
+        log::info!("a router says that the way to {address} takes packets of {mtu} bytes at most");
         services
     }
 
     /// Forgets path MTUs that are old; answers whose entries change by it.
     pub(crate) fn forget_paths(&mut self) -> BTreeSet<ServiceName> {
         let gone = self.observed.paths.expire(Instant::now());
-        self.services_at(&gone)
+        self.tunnelled_to(&gone)
+    }
+
+    /// Backends to which smaller packets go than their link takes, with both sizes: a router asked for that.
+    pub(crate) fn path_mtus(&self) -> impl Iterator<Item = (BackendId, u32, u32)> {
+        self.pairs().filter_map(|(service, backend)| {
+            let told = self.observed.paths.told(service, backend)?;
+            let Reachability::Resolved(next_hop) = self.observed.reachable.get(&wanted(service, backend))? else {
+                return None;
+            };
+            (told < next_hop.mtu).then(|| (id(service, backend), told, next_hop.mtu))
+        })
     }
 
     pub(crate) fn release_fragments(&mut self) {
         self.kernel.held.release(&mut self.kernel.plane, Instant::now());
     }
 
-    fn services_at(&self, addresses: &[IpAddr]) -> BTreeSet<ServiceName> {
-        let there = self.pairs().filter(|(_, backend)| addresses.contains(&backend.address));
-        there.map(|(service, _)| service.name.clone()).collect()
+    fn tunnelled_to(&self, addresses: &[IpAddr]) -> BTreeSet<ServiceName> {
+        let there =
+            |(service, backend): &(&Service, &Backend)| encapsulates(service) && addresses.contains(&backend.address);
+        self.pairs().filter(there).map(|(service, _)| service.name.clone()).collect()
     }
 
     /// Until the kernel is asked anew, backends are reached as the earlier controller reached them.

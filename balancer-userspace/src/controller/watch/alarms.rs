@@ -135,6 +135,9 @@ impl State {
         let running_out = descriptors::used().and_then(|used| descriptors::running_out(used, descriptors::limit()));
         if let Some(summary) = running_out {
             raise(&catalogue::DESCRIPTORS, Subject::default(), summary);
+        for (id, told, link) in self.path_mtus() {
+            let summary = format!("a router says that the way to {id} takes {told} bytes, where the link takes {link}");
+            raise(&catalogue::PATH_MTU, Subject::backend(&id.service, &id.backend), summary);
         }
         for (name, told) in &self.watch.watchtower.deliveries {
             if let Some(why) = &told.unreached {

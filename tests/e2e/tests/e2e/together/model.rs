@@ -1,23 +1,25 @@
 //! The loaded program, run in the kernel by BPF_PROG_TEST_RUN, against the model on the same packets: the same verdict and
 //! the same bytes, for whole packets, for broken ones and for cut ones.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use aya::programs::{TestRun, TestRunOptions};
-use balancer::dataplane::{DataPlane, Pins, detach};
+use balancer::dataplane::{DataPlane, Pins, Told, detach};
 use balancer::model::{DatapathLog, Limits};
 use balancer_common::datapath::process;
 use balancer_common::frame::VecFrame;
+use balancer_common::layout::forward;
 use balancer_common::verdict::{Reason, Verdict};
 use etherparse::icmpv4::DestUnreachableHeader;
 use etherparse::{Icmpv4Type, IpNumber, Ipv4Header, PacketBuilder};
+use harness::errors::{too_big, too_big_to};
 use harness::frames::{CORPUS, check_input, frames};
 use harness::model::Model;
 use harness::netns::unique;
 use harness::packets::generate;
-use harness::world::{Spec, TCP, VIP, World, address};
+use harness::world::{LISTED, Spec, Special, TCP, VIP, World, address};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
@@ -205,12 +207,170 @@ fn padding_is_not_read_as_quoted_ports() -> Result<()> {
     Ok(())
 }
 
+/// Path MTUs that the program told the controller.
+fn told(events: &mut balancer::dataplane::Events) -> Vec<(IpAddr, u32)> {
+    let mut all = Vec::new();
+    while let Some(told) = events.take() {
+        if let Told::PathMtu { address, mtu } = told {
+            all.push((address, mtu));
+        }
+    }
+    all
+}
+
+const MACS: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
+
+/// An error is believed where it quotes what was sent to a backend, in every mode with outer headers, and then only.
+#[test]
+fn only_errors_about_what_was_sent_are_believed() -> Result<()> {
+    let mut pair = pair()?;
+    let mut events = pair.plane.take_events().context("no events")?;
+    let (mut out, mut rng) = (vec![0; 4096], StdRng::seed_from_u64(7));
+    let specs: Vec<Spec> = pair.specs.clone();
+    let mut sent = std::collections::BTreeSet::new();
+    let encapsulating = |spec: &&Spec| spec.mode >= forward::IPIP4 && spec.special != Special::Vlan;
+    let wanted = specs.iter().filter(encapsulating).count();
+    while sent.len() < wanted {
+        let frame = generate(&mut rng, &specs);
+        let modelled = pair.agreed(&frame, &mut out)?;
+        let Some(seen) = pair.model.seen.take() else { continue };
+        let spec = specs[seen.service as usize % specs.len()];
+        let tagged = out[12..14] != [8, 0] && out[12..14] != [0x86, 0xdd];
+        let Verdict::Forward { .. } = modelled else { continue };
+        let quoted_flow = (frame[12..14] == [8, 0] && frame[14] == 0x45 && matches!(frame[23], 6 | 17 | 132))
+            || (frame[12..14] == [0x86, 0xdd] && matches!(frame[20], 6 | 17 | 132));
+        if spec.mode < forward::IPIP4 || tagged || !quoted_flow || !sent.insert(seen.service) {
+            continue;
+        }
+        told(&mut events);
+        pair.model.learnt.take();
+        let sent_frame = out[..600].to_vec();
+        believed(&mut pair, &mut events, &sent_frame, &mut out).with_context(|| format!("{spec:?}"))?;
+    }
+    Ok(())
+}
+
+fn believed(pair: &mut Pair, events: &mut balancer::dataplane::Events, sent: &[u8], out: &mut [u8]) -> Result<()> {
+    let four = sent[12..14] == [8, 0];
+    let (source, destination) = if four { (26..30, 30..34) } else { (22..38, 38..54) };
+    let address = match <[u8; 16]>::try_from(&sent[destination.clone()]) {
+        Ok(six) => IpAddr::from(six),
+        Err(_) => IpAddr::from(<[u8; 4]>::try_from(&sent[destination])?),
+    };
+    let error = too_big(MACS, sent, 1300);
+    ensure!(pair.agreed(&error, out)? == Verdict::Pass, "an error is for the kernel too");
+    ensure!(told(events) == [(address, 1300)], "what was sent is not believed: {sent:02x?}");
+    ensure!(pair.model.learnt.take().len() == 1, "the model does not believe it");
+    let ip = 14 + if four { 20 } else { 40 };
+    let changed = |place: usize| {
+        let mut quoted = sent[14..].to_vec();
+        quoted[place - 14] ^= 0x40;
+        quoted.truncate(400);
+        let source = &quoted[source.start - 14..source.end - 14];
+        (source.to_vec(), quoted)
+    };
+    // The prefix and the host bits of the outer source, the outer protocol, and in GUE its ports; the inner flow.
+    let mut forged = vec![changed(source.start), changed(source.end - 1), changed(if four { 23 } else { 20 })];
+    let gue = sent[if four { 23 } else { 20 }] == 17;
+    if gue {
+        forged.extend([changed(ip), changed(ip + 3)]);
+    }
+    let inner = ip + if gue { 8 + if sent[ip + 8] == 0 { 4 } else { 0 } } else { 0 };
+    let inner_source = inner + if sent[inner] >> 4 == 4 { 15 } else { 23 };
+    forged.push(changed(inner_source));
+    for (to, quoted) in &forged {
+        pair.agreed(&too_big_to(MACS, to, quoted, 700), out)?;
+    }
+    // Somebody else's address, and too little to tell.
+    let whole = &sent[14..414];
+    let other = if four { vec![10, 0, 0, 9] } else { vec![0xfd; 16] };
+    pair.agreed(&too_big_to(MACS, &other, whole, 700), out)?;
+    pair.agreed(&too_big_to(MACS, &sent[source], &whole[..ip - 14 + 8], 700), out)?;
+    let (kernel, model) = (told(events), pair.model.learnt.take());
+    ensure!(kernel.is_empty() && model.is_empty(), "forged errors are believed: {kernel:?}, {model:?}");
+    Ok(())
+}
+
 #[test]
 fn the_verifier_has_room_left() -> Result<()> {
     let mut pair = pair()?;
     let info = pair.plane.xdp()?.info()?;
     let verified = info.verified_instruction_count().context("the kernel does not say")?;
     // The verifier gives up at a million.
+    println!("{verified} instructions were verified");
     ensure!(verified < 200_000, "{verified} instructions were verified");
+    Ok(())
+}
+
+/// A message of words that are all 0 has a checksum of all ones: 0 would say that it is wrong.
+#[test]
+fn an_echo_of_zeros_gets_a_checksum_of_ones() -> Result<()> {
+    let (mut pair, mut out) = (pair()?, vec![0; 4096]);
+    let service = Ipv4Addr::from(address(4, VIP)[0].to_ne_bytes());
+    let builder = PacketBuilder::ethernet2(MACS[1], MACS[0]).ipv4([10, 1, 1, 1], service.octets(), 64);
+    let mut frame = Vec::new();
+    let mut request = vec![8, 0, 0xf7, 0xff];
+    request.extend([0; 28]);
+    builder.write(&mut frame, IpNumber::ICMP, &request)?;
+    ensure!(pair.agreed(&frame, &mut out)? == Verdict::Answer, "no answer");
+    ensure!(out[34..38] == [0, 0, 0xff, 0xff], "{:02x?}", &out[34..38]);
+    Ok(())
+}
+
+/// A packet that a backend sent to a client, in IPv6, with these extension headers before its transport header.
+fn sent_by_service(spec: &Spec, first: u8, extensions: &[u8]) -> Vec<u8> {
+    let bytes = |words: [u32; 4]| words.map(u32::to_ne_bytes).concat();
+    let mut client = vec![0xfd, 9];
+    client.extend([0; 14]);
+    let payload = (extensions.len() as u16 + 8).to_be_bytes();
+    let ports = [spec.port.to_be_bytes(), 40_000u16.to_be_bytes(), [0; 2], [0; 2]].concat();
+    let head = [0x60, 0, 0, 0, payload[0], payload[1], first, 64];
+    [&head[..], &bytes(address(6, VIP)), &client, extensions, &ports].concat()
+}
+
+fn too_big_about(quoted: &[u8]) -> Vec<u8> {
+    too_big_to(MACS, &quoted[8..24], quoted, 1300)
+}
+
+/// Hosts that were told of a small path send whole packets with a fragment header (RFC 6946), and options before others.
+#[test]
+fn errors_that_quote_extension_headers_reach_the_backend() -> Result<()> {
+    let (mut pair, mut out) = (pair()?, vec![0; 4096]);
+    for mode in [forward::L2, forward::NAT, forward::IPIP6] {
+        let plain =
+            |spec: &&Spec| (spec.family, spec.protocol, spec.mode, spec.special) == (6, TCP, mode, Special::Nothing);
+        let spec = *pair.specs.iter().find(plain).context("no such service")?;
+        let fragment = |offset: u8, next| [next, 0, 0, offset, 0, 0, 0, 7];
+        let options = |next| [next, 0, 1, 4, 0, 0, 0, 0];
+        let cases: [(u8, Vec<u8>); 3] = [
+            (44, fragment(0, TCP).to_vec()),
+            (60, options(TCP).to_vec()),
+            (0, [options(44), fragment(0, TCP)].concat()),
+        ];
+        for (first, extensions) in cases {
+            let frame = too_big_about(&sent_by_service(&spec, first, &extensions));
+            let verdict = pair.agreed(&frame, &mut out)?;
+            ensure!(matches!(verdict, Verdict::Forward { .. }), "mode {mode}, {first}: {verdict:?}");
+        }
+        // A later fragment says no ports.
+        let frame = too_big_about(&sent_by_service(&spec, 44, &fragment(8, TCP)));
+        ensure!(pair.agreed(&frame, &mut out)? == Verdict::Pass, "a later fragment");
+    }
+    Ok(())
+}
+
+/// What a list denies is denied as the sender of an error too, while routers, which are in no list, may send.
+#[test]
+fn errors_from_denied_senders_are_refused() -> Result<()> {
+    let (mut pair, mut out) = (pair()?, vec![0; 4096]);
+    let denies = |spec: &&Spec| spec.family == 6 && spec.special == Special::Deny;
+    let spec = *pair.specs.iter().find(denies).context("no list denies")?;
+    let frame = too_big_about(&sent_by_service(&spec, spec.protocol, &[]));
+    let verdict = pair.agreed(&frame, &mut out)?;
+    ensure!(matches!(verdict, Verdict::Forward { .. }), "from a router: {verdict:?}");
+    let mut denied = frame;
+    denied[22..25].copy_from_slice(&[0xfd, LISTED[0], LISTED[1]]);
+    let verdict = pair.agreed(&denied, &mut out)?;
+    ensure!(verdict == Verdict::Drop(Reason::AclRefused), "from who is denied: {verdict:?}");
     Ok(())
 }

@@ -5,8 +5,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use balancer::alarm::Alarm;
+use harness::capture::Capture;
 use harness::client;
 use harness::controller::Controller;
+use harness::errors::too_big;
+use harness::flood::{mac, send_frames};
 use harness::lab::{BackendKind, Lab, Topology, VIP4, VIP6};
 use harness::netns::Namespace;
 use harness::routers::{Behind, narrow_address, narrow_backend, narrow_client};
@@ -101,6 +105,44 @@ fn a_narrow_link_before_the_backend() -> Result<()> {
     before_the_backend(&way("ipip", true, true), 1280 + 40)?;
     before_the_backend(&way("gue/0", true, true), 1280 + 52)?;
     before_the_backend(&way("gue/1", true, false), 1280 + 28)
+}
+
+/// A packet of the balancer's to the backend, as the switch sees it.
+fn sent_to_backend(lab: &Lab, way: &Way) -> Result<Vec<u8>> {
+    let capture = Capture::start(&lab.switch, "p-b0")?;
+    client::echo_tcp(&lab.client, SocketAddr::new(way.vip(), PORT + 1), 100)?;
+    let balancer = mac(&lab.balancer)?;
+    let outer = |frame: &Vec<u8>| {
+        let protocol = frame[if frame[12..14] == [8, 0] { 23 } else { 20 }];
+        frame[6..12] == balancer && frame.len() > 100 && matches!(protocol, 4 | 17 | 41)
+    };
+    capture.stop().into_iter().find(outer).context("nothing with outer headers went to the backend")
+}
+
+/// Anybody can send a "too big" about a packet that he made up. It changes nothing; one about a packet that was sent does,
+/// and is an alarm.
+#[test]
+fn only_errors_about_packets_that_were_sent_count() -> Result<()> {
+    for way in [way("ipip", false, false), way("ipip", true, true), way("gue/0", false, false)] {
+        let lab = Lab::new(Topology::OneArmed, &[way.kind()])?;
+        let _server = Server::start(&lab.backends[0], "b0", PORT)?;
+        let backend = Lab::backend(0, way.backend_ipv6);
+        let controller = Controller::start(&lab.balancer, &way.config(backend))?;
+        controller.wait_all_up()?;
+        let sent = sent_to_backend(&lab, &way)?;
+        let macs = [mac(&lab.balancer)?, mac(&lab.client)?];
+        // The same packet from another address of the prefix.
+        let mut forged = sent.clone();
+        forged[if way.backend_ipv6 { 37 } else { 29 }] ^= 1;
+        send_frames(&lab.client, &[too_big(macs, &forged, 1290), too_big(macs, &sent, 1400)])?;
+        let lowered = |alarm: &Alarm| alarm.alarm == "BalancerPathMtuLowered";
+        let status = controller
+            .wait_for("an alarm", Duration::from_secs(10), |status| status.alarms.iter().any(lowered))
+            .with_context(|| format!("{way:?}"))?;
+        let alarm = status.alarms.into_iter().find(lowered).context("it was there")?;
+        ensure!(alarm.summary.contains(" 1400 bytes"), "{way:?}: {}", alarm.summary);
+    }
+    Ok(())
 }
 
 /// The other tests could not fail if this did not: where nobody hears of the narrow link, large segments never arrive.
