@@ -2,7 +2,9 @@
 //! whenever one of them changes. What somebody accepted stays accepted until it is gone or gets worse.
 
 use crate::control::api::{Acceptance, ConfigFinding};
-use crate::spec::{Diagnostic, Severity, Written};
+use crate::model::Config;
+use crate::spec::lint::Concerned;
+use crate::spec::{Diagnostic, Kind, Severity, Written};
 use crate::state::Accepted;
 
 /// Rounding is no worsening.
@@ -30,13 +32,15 @@ pub(crate) struct Judged {
     file: Vec<Diagnostic>,
     /// In file and commands together.
     findings: Vec<Diagnostic>,
+    /// The same for status, metrics and alarms, which ask often.
+    told: Vec<ConfigFinding>,
     accepted: Vec<Accepted>,
 }
 
 impl Judged {
     /// With what was accepted before the start.
     pub(crate) fn new(written: Written, file: Vec<Diagnostic>, accepted: Vec<Accepted>) -> Self {
-        Self { written, findings: file.clone(), file, accepted }
+        Self { written, findings: file.clone(), file, told: Vec::new(), accepted }
     }
 
     /// Another file is in force.
@@ -73,31 +77,45 @@ impl Judged {
             }
         }
         self.findings = findings;
+        self.told = self.findings.iter().map(|finding| self.told_of(finding)).collect();
         self.accepted != before
+    }
+
+    /// The findings with those about some services replaced by what is found about them with other weights. They are given back
+    /// with `set`.
+    pub(crate) fn replaced(
+        &mut self,
+        config: &Config,
+        text: &str,
+        concerned: &Concerned,
+        found: Vec<Diagnostic>,
+    ) -> Vec<Diagnostic> {
+        let part = self.written.reweighing(config, text, concerned);
+        part.replaced(std::mem::take(&mut self.findings), found)
     }
 
     pub(crate) fn accepted(&self) -> &[Accepted] {
         &self.accepted
     }
 
-    /// For status, metrics and alarms.
-    pub(crate) fn in_force(&self) -> Vec<ConfigFinding> {
-        let told = |finding: &Diagnostic| {
-            let silenced = finding.silenced.clone();
-            let silenced = silenced.map(|reason| Acceptance { by: "file".to_owned(), at: String::new(), reason });
-            let by_command = || self.accepted.iter().find(|accepted| covers(accepted, finding));
-            let (service, backend) = finding.about();
-            ConfigFinding {
-                id: finding.id.to_owned(),
-                severity: finding.severity,
-                subject: finding.subject.clone(),
-                service: service.and_then(|name| name.parse().ok()),
-                backend: backend.and_then(|name| name.parse().ok()),
-                message: finding.message.clone(),
-                accepted: silenced.or_else(|| by_command().map(acceptance)),
-            }
-        };
-        self.findings.iter().map(told).collect()
+    pub(crate) fn in_force(&self) -> &[ConfigFinding] {
+        &self.told
+    }
+
+    fn told_of(&self, finding: &Diagnostic) -> ConfigFinding {
+        let silenced = finding.silenced.clone();
+        let silenced = silenced.map(|reason| Acceptance { by: "file".to_owned(), at: String::new(), reason });
+        let by_command = || self.accepted.iter().find(|accepted| covers(accepted, finding));
+        let (service, backend) = finding.about();
+        ConfigFinding {
+            id: finding.id.to_owned(),
+            severity: finding.severity,
+            subject: finding.subject.clone(),
+            service: service.and_then(|name| name.parse().ok()),
+            backend: backend.and_then(|name| name.parse().ok()),
+            message: finding.message.clone(),
+            accepted: silenced.or_else(|| by_command().map(acceptance)),
+        }
     }
 
     /// Identifiers for a record of the history: what is more than a note, each once.
@@ -131,13 +149,13 @@ pub(crate) fn as_bad(known: &Diagnostic, finding: &Diagnostic) -> bool {
     let same = known.id == finding.id && finding.degree <= known.degree * (1.0 + SAME);
     // Of what a server gets, identifiers are in the order of badness.
     let worse = loads(known) && loads(finding) && known.id < finding.id;
+    let worse = worse || (known.id == Kind::AllZero.id() && finding.id == Kind::FewBackends.id());
     known.counts() && known.subject == finding.subject && (same || worse)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::Kind;
 
     fn finding(kind: Kind, degree: f64) -> Diagnostic {
         Diagnostic {
@@ -196,7 +214,7 @@ mod tests {
         let mut judged = Judged::default();
         let silenced = Diagnostic { silenced: Some("old".to_owned()), ..finding(Kind::UnexplainedWeights, 2.0) };
         judged.set(vec![silenced], |_| by("never asked"), false);
-        let told = judged.in_force().remove(0).accepted.unwrap();
+        let told = judged.in_force()[0].accepted.clone().unwrap();
         assert_eq!((told.by.as_str(), told.reason.as_str()), ("file", "old"));
         assert!(judged.accepted().is_empty());
         assert_eq!(judged.ids(), ["BAL016"]);
@@ -210,6 +228,8 @@ mod tests {
         // An overload relieved to one after a loss.
         let after_loss = finding(Kind::OverloadAfterLoss, 1.2);
         assert_eq!((new(&[much.clone()], &[after_loss.clone()]), new(&[after_loss], &[much])), (0, 1));
+        let (nobody, one) = (finding(Kind::AllZero, 0.0), finding(Kind::FewBackends, 0.0));
+        assert_eq!((new(&[nobody.clone()], &[one.clone()]), new(&[one], &[nobody])), (0, 1));
         assert_eq!(new(&[], &[finding(Kind::UnknownLoad, 0.0)]), 0, "a note");
     }
 }

@@ -13,7 +13,7 @@ use crate::spec::{Diagnostic, Severity, Written};
 
 /// What is found about the services that a command concerns: in file and commands, and in what health leaves of that.
 pub(crate) struct Found {
-    pub(crate) in_force: Vec<Diagnostic>,
+    pub(crate) ordered: Vec<Diagnostic>,
     left: Vec<Diagnostic>,
 }
 
@@ -48,7 +48,8 @@ impl State {
             return file.to_vec();
         }
         let concerned = Concerned::of(config, |service| set.contains(&service.name));
-        written.reweighing(config, text, &concerned).applied(file, |service, backend| self.ordered(service, backend))
+        let part = written.reweighing(config, text, &concerned);
+        part.replaced(file.to_vec(), part.findings(|service, backend| self.ordered(service, backend)))
     }
 
     /// What is found now where only the weights of a service may have changed.
@@ -56,7 +57,7 @@ impl State {
         let desired = &self.desired;
         let part = desired.judged.written.reweighing(&desired.config, &desired.text, concerned);
         Found {
-            in_force: part.applied(desired.judged.findings(), |service, backend| self.ordered(service, backend)),
+            ordered: part.findings(|service, backend| self.ordered(service, backend)),
             left: part.findings(|service, backend| self.ordered_and_taken(service, backend)),
         }
     }
@@ -98,7 +99,7 @@ impl State {
         before: &Found,
         after: &Found,
     ) -> Result<Vec<String>, Refusal> {
-        let mut new = brought_in(&before.in_force, &after.in_force);
+        let mut new = brought_in(&before.ordered, &after.ordered);
         for finding in brought_in(&before.left, &after.left) {
             if !new.iter().any(|there| (there.id, &there.subject) == (finding.id, &finding.subject)) {
                 new.push(finding);

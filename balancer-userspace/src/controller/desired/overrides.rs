@@ -103,8 +103,10 @@ impl State {
             log::warn!("{what} of {id}: {warning}");
         }
         let of_service = |finding: &Diagnostic| finding.about().0 == Some(id.service.as_str());
-        let new = |finding: &Diagnostic| !brought_in(&found.in_force, std::slice::from_ref(finding)).is_empty();
-        self.judge(found_then.in_force, &asked, |finding| of_service(finding) || new(finding));
+        let new = |finding: &Diagnostic| !brought_in(&found.ordered, std::slice::from_ref(finding)).is_empty();
+        let (config, text) = (&self.desired.config, &self.desired.text);
+        let findings = self.desired.judged.replaced(config, text, &concerned, found_then.ordered);
+        self.judge(findings, &asked, |finding| of_service(finding) || new(finding));
         if self.desired.probation.is_none() {
             self.record(asked);
         }

@@ -93,7 +93,7 @@ impl State {
             // That the file is not what runs is part of what that alarm says.
             raised.retain(|raised| raised.definition != &catalogue::FILE);
         }
-        raised.extend(findings::raised(&self.desired.judged.in_force()));
+        raised.extend(findings::raised(self.desired.judged.in_force()));
         raised.extend(self.of_state());
         raised.extend(self.of_rates());
         raised.extend(self.watch.watchtower.drill.iter().cloned());

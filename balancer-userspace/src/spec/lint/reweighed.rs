@@ -91,12 +91,12 @@ impl Reweighing<'_> {
         problems.into_diagnostics().findings
     }
 
-    /// The findings `before`, those that weights decide replaced by what is found with these.
-    pub fn applied(&self, before: &[Diagnostic], weight: impl Fn(&Service, &Backend) -> Weight) -> Vec<Diagnostic> {
-        let mut after: Vec<Diagnostic> = before.iter().filter(|finding| !self.decides(finding)).cloned().collect();
-        after.extend(self.findings(weight));
-        after.sort_by_key(|finding| (finding.line, finding.column));
-        after
+    /// The findings `before`, those that weights decide replaced by what is found with other weights.
+    pub fn replaced(&self, mut before: Vec<Diagnostic>, found: Vec<Diagnostic>) -> Vec<Diagnostic> {
+        before.retain(|finding| !self.decides(finding));
+        before.extend(found);
+        before.sort_by_key(|finding| (finding.line, finding.column));
+        before
     }
 
     fn reweighed(&self, at: usize, weight: impl Fn(&Service, &Backend) -> Weight) -> Service {
@@ -197,7 +197,7 @@ mod tests {
                 let at = |name: &str| usize::from(name.as_bytes()[1] - b'0');
                 Weight::new(mixed[at(service.name.as_str()) * 3 + at(backend.name.as_str())]).unwrap()
             };
-            let found = part.applied(&old.findings(&Host::default()).findings, weight);
+            let found = part.replaced(old.findings(&Host::default()).findings, part.findings(weight));
             let whole = new.findings(&Host::default()).findings;
             prop_assert_eq!(said(&found), said(&whole));
         }

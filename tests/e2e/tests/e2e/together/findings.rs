@@ -174,7 +174,16 @@ fn commands_are_refused_what_apply_would_refuse() -> Result<()> {
     controller.wait_for("b1 is down", SOON, |status| status.services[0].backends[1].effective_weight == 0)?;
     controller.refused(&["drain", "web/b2"], &nobody)?;
     controller.done(&["drain", "web/b2", "--accept", "BAL021", "--reason", "the rack burns"])?;
-    Ok(())
+
+    // Where the config asks for it, by warnings too.
+    for backend in ["web/b0", "web/b2"] {
+        controller.done(&["undrain", backend])?;
+    }
+    let strict = web.config(&EVEN).replace("{node}", "{node}\n[lint]\nstrict_commands = true\n");
+    controller.configure(&strict)?;
+    controller.done(&["reload"])?;
+    controller.refused(&["weight", "web/b0", "900"], &["[BAL016]", "[BAL019]", "--accept BAL016 --accept BAL019"])?;
+    controller.done(&["weight", "web/b0", "105"]).map(drop)
 }
 
 #[test]
