@@ -9,7 +9,7 @@ use crate::model::{Backend, BackendId, BackendName, Service, ServiceName, Weight
 use crate::plan::preview::{Preview, Weighing};
 use crate::spec::Diagnostic;
 use crate::spec::lint::Concerned;
-use crate::state::Override;
+use crate::state::{Override, Overrides};
 
 use crate::controller::desired::judged::brought_in;
 use crate::controller::kernel::step::Change;
@@ -85,20 +85,8 @@ impl State {
             self.begin_guard(&asked, &changes, duration)?;
             self.desired.overrides = wanted;
         }
-        let change = Change::asked(Trial::COMMAND, asked.said());
-        let outcome = self
-            .store
-            .save_overrides(&self.desired.overrides)
-            .and_then(|()| self.reconcile(BTreeSet::from([id.service.clone()]), change));
-        if let Err(error) = outcome {
-            self.abandon_guard();
-            self.desired.overrides = previous;
-            if let Err(error) = self.store.save_overrides(&self.desired.overrides) {
-                log::error!("{error:#}");
-            }
-            self.repair();
-            return Err(Refusal::Failed(format!("{what} of {id} was not applied, nothing changed: {error:#}")));
-        }
+        self.write_overrides(&id.service, previous, Change::asked(Trial::COMMAND, asked.said()))
+            .map_err(|error| Refusal::Failed(format!("{what} of {id} was not applied, nothing changed: {error:#}")))?;
         for warning in &warnings {
             log::warn!("{what} of {id}: {warning}");
         }
@@ -114,6 +102,22 @@ impl State {
         let mut changed = self.changed(&id.service, &before, &after, start);
         changed.warnings.extend(warnings);
         Ok(changed)
+    }
+
+    /// Brings what commands set to the disk and into the kernel; where that fails, `previous` is in force again.
+    fn write_overrides(&mut self, service: &ServiceName, previous: Overrides, change: Change) -> anyhow::Result<()> {
+        let outcome = self
+            .store
+            .save_overrides(&self.desired.overrides)
+            .and_then(|()| self.reconcile(BTreeSet::from([service.clone()]), change));
+        let Err(error) = outcome else { return Ok(()) };
+        self.abandon_guard();
+        self.desired.overrides = previous;
+        if let Err(error) = self.store.save_overrides(&self.desired.overrides) {
+            log::error!("{error:#}");
+        }
+        self.repair();
+        Err(error)
     }
 
     fn set_override(
