@@ -336,6 +336,7 @@ mod tests {
             problem: Some("interface eth1 is gone".to_owned()),
         };
         let text = status(&Status {
+            findings: Vec::new(),
             alarms: Vec::new(),
             node: "edge-1".to_owned(),
             version: "0.1.0".to_owned(),
