@@ -26,6 +26,9 @@ pub struct Record {
     /// Warnings that were accepted, by identifier.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub accepted: Vec<String>,
+    /// What lint found in what was in force with it, by identifier, accepted or not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<String>,
     /// SHA-256 of the config file's content, in hexadecimal.
     pub content: String,
     /// Weights and drains set by command that are in force with it.
@@ -83,6 +86,7 @@ pub struct Entry<'a> {
     pub accepted: Vec<String>,
     pub text: &'a str,
     pub overrides: Overrides,
+    pub findings: Vec<String>,
     pub result: Outcome,
 }
 
@@ -141,6 +145,7 @@ impl History {
             command: entry.command,
             reason: entry.reason,
             accepted: entry.accepted,
+            findings: entry.findings,
             content,
             overrides: entry.overrides,
             result: entry.result,
@@ -193,6 +198,7 @@ mod tests {
             accepted: Vec::new(),
             text,
             overrides: Overrides::new(),
+            findings: Vec::new(),
             result: Outcome::Applied,
         }
     }

@@ -32,6 +32,20 @@ pub struct Override {
     pub at: String,
 }
 
+/// A finding in what is in force that somebody accepted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Accepted {
+    pub id: String,
+    /// As in the finding: `web` or `web/b1`.
+    pub subject: Option<String>,
+    /// How bad it was then.
+    pub degree: f64,
+    pub by_uid: u32,
+    /// RFC 3339, UTC.
+    pub at: String,
+    pub reason: String,
+}
+
 pub type Overrides = BTreeMap<BackendId, Override>;
 
 /// A config and what commands had set over it.
@@ -104,6 +118,15 @@ impl StateDir {
 
     pub fn save_overrides(&self, overrides: &Overrides) -> Result<()> {
         self.write("overrides.json", overrides, Durable::Yes)
+    }
+
+    /// Without it, alarms come that somebody has accepted before.
+    pub fn accepted(&self) -> Result<Vec<Accepted>> {
+        self.read("accepted.json", Durable::No)
+    }
+
+    pub fn save_accepted(&self, accepted: &[Accepted]) -> Result<()> {
+        self.write("accepted.json", &accepted, Durable::Yes)
     }
 
     pub fn allocations(&self) -> Result<Allocations> {

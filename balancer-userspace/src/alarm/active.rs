@@ -38,9 +38,17 @@ impl Subject {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Raised {
     pub definition: &'static Definition,
+    /// That of the definition, or where that has grades, this one's.
+    pub severity: Severity,
     pub subject: Subject,
     /// What exactly, with numbers.
     pub summary: String,
+}
+
+impl Raised {
+    pub fn new(definition: &'static Definition, subject: Subject, summary: String) -> Self {
+        Self { definition, severity: definition.severity, subject, summary }
+    }
 }
 
 /// An alarm that is active, or just went.
@@ -70,13 +78,12 @@ impl Alarms {
         let now = humantime::format_rfc3339_millis(now).to_string();
         let mut changed = Vec::new();
         let mut still = BTreeMap::new();
-        for Raised { definition, subject, summary } in raised {
+        for Raised { definition, severity, subject, summary } in raised {
             let key = (definition.name, subject.clone());
             let known = self.active.remove(&key).or_else(|| still.remove(&key));
             let is_new = known.is_none();
             let since = known.map_or_else(|| now.clone(), |known: Alarm| known.since);
-            let (alarm, severity) = (definition.name.to_owned(), definition.severity);
-            let alarm = Alarm { alarm, severity, subject, summary, since, until: None };
+            let alarm = Alarm { alarm: definition.name.to_owned(), severity, subject, summary, since, until: None };
             if is_new {
                 changed.push(alarm.clone());
             }
@@ -104,12 +111,11 @@ mod tests {
 
     #[test]
     fn alarms_come_stay_and_go() {
-        let down = |backend: &str, summary: &str| Raised {
-            definition: &BACKEND_DOWN,
-            subject: Subject::backend(&"web".parse().unwrap(), &backend.parse().unwrap()),
-            summary: summary.to_owned(),
+        let down = |backend: &str, summary: &str| {
+            let subject = Subject::backend(&"web".parse().unwrap(), &backend.parse().unwrap());
+            Raised::new(&BACKEND_DOWN, subject, summary.to_owned())
         };
-        let file = Raised { definition: &FILE, subject: Subject::default(), summary: "other".to_owned() };
+        let file = Raised::new(&FILE, Subject::default(), "other".to_owned());
         let start = SystemTime::UNIX_EPOCH;
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut alarms = Alarms::default();

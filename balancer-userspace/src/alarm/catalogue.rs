@@ -29,18 +29,25 @@ impl Severity {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Definition {
     pub name: &'static str,
+    /// Of all of them; where it has grades, the worst.
     pub severity: Severity,
+    /// Each one that is raised says how severe it is.
+    pub graded: bool,
     /// What is wrong, in a few words.
     pub title: &'static str,
 }
 
 const fn alarm(name: &'static str, severity: Severity, title: &'static str) -> Definition {
-    Definition { name, severity, title }
+    Definition { name, severity, graded: false, title }
+}
+
+const fn graded(name: &'static str, severity: Severity, title: &'static str) -> Definition {
+    Definition { graded: true, ..alarm(name, severity, title) }
 }
 
 macro_rules! alarms {
-    ($($constant:ident = $name:literal, $severity:ident, $title:literal;)*) => {
-        $(pub static $constant: Definition = alarm($name, $severity, $title);)*
+    ($($constant:ident = $kind:ident $name:literal, $severity:ident, $title:literal;)*) => {
+        $(pub static $constant: Definition = $kind($name, $severity, $title);)*
         /// All of them.
         pub static CATALOGUE: &[&Definition] = &[$(&$constant),*];
     };
@@ -72,6 +79,30 @@ alarms! {
     WEBHOOK = "BalancerWebhookFailing", Warning, "alarms do not reach a webhook";
     OVERRIDDEN = "BalancerWeightByCommand", Info, "a command's weight or drain is in force instead of the file's";
     DRILL = "BalancerDrill", Info, "a drill: nothing is wrong";
+    TABLE = alarm "BalancerTableDiffers", Critical, "the kernel's table of a service is not the one that was planned";
+    SERVICE = alarm "BalancerServiceEntryDiffers", Critical, "the kernel's entry of a service is not the one that was written";
+    BACKEND = alarm "BalancerBackendEntryDiffers", Critical, "the kernel sends packets for a backend elsewhere than planned";
+    SETTINGS = alarm "BalancerSettingsDiffer", Critical, "lists, rates, server ids or settings in the kernel were changed";
+    UNVERIFIED = alarm "BalancerVerifyFailed", Critical, "the kernel's maps could not be read back or put right";
+    REPLACED = alarm "BalancerProgramReplaced", Critical, "another XDP program is in the place of the balancer's";
+    DETACHED = alarm "BalancerProgramDetached", Critical, "the balancer's program is not on an interface that it should be on";
+    SERVICE_DOWN = alarm "BalancerServiceDown", Critical, "no backend of a service takes new flows";
+    DISAGREES = alarm "BalancerExplainDisagrees", Critical, "the loaded program decided otherwise than the model of it";
+    FINDING = graded "BalancerConfigFinding", Critical, "what lint finds in the weights and the config in force, and nobody accepted";
+    BACKEND_DOWN = alarm "BalancerBackendDown", Warning, "a backend that should take flows takes none";
+    ROUNDED = alarm "BalancerShareRounded", Warning, "a backend's part of the table is not what its weight asks for";
+    SKEWED = alarm "BalancerTrafficSkewed", Warning, "a backend gets more or less new flows than planned";
+    OVERLOADED = alarm "BalancerBackendOverloaded", Warning, "a backend gets more new flows than its capacity";
+    REPEATED = alarm "BalancerSynRepeated", Warning, "clients send their SYN again: somebody does not answer";
+    DROPPED = alarm "BalancerPacketsDropped", Warning, "packets for services are dropped";
+    FLOW_TABLE = alarm "BalancerFlowTableFull", Warning, "flows could not be remembered: the flow table of a service is full";
+    MAP = alarm "BalancerMapNearlyFull", Warning, "a map of the kernel is nearly full";
+    FILE = alarm "BalancerConfigFileDiffers", Warning, "the config file is not what runs";
+    REFUSED = alarm "BalancerConfigRefused", Warning, "the last reload was refused: what runs is older than the file";
+    TAKEN_BACK = alarm "BalancerChangeTakenBack", Warning, "a guarded change did harm, or nobody confirmed it, and was taken back";
+    WEBHOOK = alarm "BalancerWebhookFailing", Warning, "alarms do not reach a webhook";
+    OVERRIDDEN = alarm "BalancerWeightByCommand", Info, "a command's weight or drain is in force instead of the file's";
+    DRILL = alarm "BalancerDrill", Info, "a drill: nothing is wrong";
 }
 
 /// The alarm of this name.

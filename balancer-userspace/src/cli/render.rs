@@ -5,8 +5,8 @@ use std::fmt::Write;
 use comfy_table::{CellAlignment, Table, presets};
 
 use crate::control::api::{
-    BackendState, BackendStatus, Changed, Detached, Elsewhere, Explanation, Guard, InterfaceStatus, Override, Reloaded,
-    ServiceStatus, Status,
+    Acceptance, BackendState, BackendStatus, Changed, Detached, Elsewhere, Explanation, Guard, InterfaceStatus,
+    Override, Reloaded, ServiceStatus, Status,
 };
 
 pub(super) fn table(header: &[&str], right_from: usize) -> Table {
@@ -52,6 +52,12 @@ pub(super) fn status(status: &Status) -> String {
             alarm.summary,
             alarm.since
         );
+    }
+    for finding in &status.findings {
+        if let Some(Acceptance { by, at, reason }) = &finding.accepted {
+            let when = if at.is_empty() { String::new() } else { format!(" at {at}") };
+            let _ = writeln!(out, "accepted by {by}{when}: {} [{}]: {reason}", finding.message, finding.id);
+        }
     }
     for InterfaceStatus { name, attached, problem, .. } in &status.interfaces {
         let mode = attached.as_ref().map_or_else(|| "NOT ATTACHED".to_owned(), |mode| format!("XDP {}", word(mode)));
@@ -330,6 +336,7 @@ mod tests {
             problem: Some("interface eth1 is gone".to_owned()),
         };
         let text = status(&Status {
+            findings: Vec::new(),
             alarms: Vec::new(),
             node: "edge-1".to_owned(),
             version: "0.1.0".to_owned(),

@@ -3,6 +3,7 @@
 mod doctor;
 mod drill;
 mod explain;
+mod findings;
 mod plan;
 mod rehearse;
 mod verify;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use self::doctor::{Examine, Examined, Finding, Probed, Through};
 pub use self::drill::{Drill, DrillStep, Fault, StartDrill};
 pub use self::explain::{ConfigText, Elsewhere, Explain, Explanation, ProgramSaid, PutThere, Route};
+pub use self::findings::{Acceptance, ConfigFinding};
 pub use self::plan::{ChangeKind, Plan, PlannedBackend, PlannedService, PlannedWarning, Risk, WorstLoad};
 pub use self::rehearse::{
     AbsentService, AfterLoss, LoadAfterLoss, Rehearse, Rehearsed, RehearsedBackend, RehearsedPeak, RehearsedService,
@@ -42,6 +44,9 @@ pub struct Status {
     /// What is wrong now, the worst first.
     #[serde(default)]
     pub alarms: Vec<Alarm>,
+    /// What lint finds in the config and the commands in force together, accepted or not.
+    #[serde(default)]
+    pub findings: Vec<ConfigFinding>,
     pub interfaces: Vec<InterfaceStatus>,
     pub services: Vec<ServiceStatus>,
     /// Dropped packets by reason, only those that occurred.

@@ -18,6 +18,7 @@ use super::desired::file as file_watch;
 use super::{Controller, host};
 use crate::alarm::{Delivery, Webhooks};
 use crate::controller::desired::Desired;
+use crate::controller::desired::judged::Judged;
 use crate::controller::handle::Handle;
 use crate::controller::kernel::Kernel;
 use crate::controller::kernel::allocate::Pools;
@@ -27,7 +28,7 @@ use crate::controller::kernel::trial::Rehearsal;
 use crate::controller::observed::HealthState;
 use crate::controller::observed::Observed;
 use crate::controller::state::State;
-use crate::controller::transaction::{ChangeRequest, Linted, linted, said, warned};
+use crate::controller::transaction::{ChangeRequest, Linted, linted, said};
 use crate::controller::watch::Watch;
 use crate::controller::watch::alarms::Watchtower;
 use crate::controller::watch::compare::Drift;
@@ -77,7 +78,7 @@ pub(crate) async fn start(path: &Path, handle: Handle) -> Result<(Controller, Se
         log::warn!("{was} was guarded and not confirmed when the controller ended: it is taken back");
         read = self::read(path)?;
     }
-    let (Loaded { config, text, .. }, found) = read;
+    let (Loaded { config, text, written }, found) = read;
     for finding in found.findings.iter().filter(|finding| finding.counts()) {
         log::warn!("{}; `balancer check --explain {}` says more", said(finding), finding.id);
     }
@@ -93,7 +94,11 @@ pub(crate) async fn start(path: &Path, handle: Handle) -> Result<(Controller, Se
     let told = follow_events(plane.take_events())?;
 
     let mut running = adopt(path, config, state, plane)?;
-    (running.desired.text, running.desired.warned) = (text, warned(&found));
+    let accepted = running.store.accepted().unwrap_or_else(|error| {
+        log::error!("what was accepted before is not known: {error:#}");
+        Vec::new()
+    });
+    (running.desired.text, running.desired.judged) = (text, Judged::new(written, found.findings, accepted));
     running.watch.watchtower.taken_back = taken_back.map(|was| {
         let why = format!("{was} was taken back: it was not confirmed when the controller ended");
         (std::time::Instant::now(), why)
@@ -102,6 +107,7 @@ pub(crate) async fn start(path: &Path, handle: Handle) -> Result<(Controller, Se
     if !ended.is_empty() {
         running.store.save_overrides(&running.desired.overrides)?;
     }
+    running.judge_all();
     let (report_sender, reports) = mpsc::channel(1024);
     let (event_sender, events) = mpsc::channel(1024);
     let resolver = Resolver::start(event_sender)?;
@@ -211,7 +217,7 @@ fn adopt(path: &Path, config: Config, state: StateDir, mut plane: DataPlane) -> 
         desired: Desired {
             path: path.to_owned(),
             text: String::new(),
-            warned: BTreeSet::new(),
+            judged: Judged::default(),
             overrides: state.overrides()?,
             history: History::open(&state)?,
             probation: None,

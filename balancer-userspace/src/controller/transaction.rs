@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::control::api::{Generation, Reloaded};
+use crate::controller::desired::judged::{as_bad, brought_in};
 use crate::controller::desired::overrides::listed;
 use crate::controller::handle::Refusal;
 use crate::controller::kernel::step::Change;
@@ -74,9 +75,6 @@ impl Proposal {
         Self { text, file: file.to_owned(), strict: false, dry_run: false, plan: None, guard: None, asked }
     }
 }
-
-/// An unsilenced warning: what and about whom.
-pub(crate) type Warned = (String, Option<String>);
 
 impl State {
     /// Reads the file and applies it whole, or refuses it whole.
@@ -201,8 +199,10 @@ impl State {
 
     fn try_apply(&mut self, proposal: &Proposal, (loaded, found): Linted) -> Result<Reloaded, Refusal> {
         let start = Instant::now();
-        let warnings = self.accepted(&found, proposal)?;
-        self.refuse_fixed(&loaded.config)?;
+        let Loaded { config, written, .. } = loaded;
+        let together = self.with_commands(&written, &config, &proposal.text, &found.findings);
+        let warnings = self.accepted(&found, &together, proposal)?;
+        self.refuse_fixed(&config)?;
         if let Some(plan) = &proposal.plan {
             let now = self.plan_id(&proposal.text);
             if *plan != now {
@@ -211,7 +211,7 @@ impl State {
                 )));
             }
         }
-        let (added, removed, changed) = differences(&self.desired.config, &loaded.config);
+        let (added, removed, changed) = differences(&self.desired.config, &config);
         let answer = |generation, overrides_ended, guard| {
             let (dry_run, seconds) = (proposal.dry_run, start.elapsed().as_secs_f64());
             Reloaded { generation, added, removed, changed, overrides_ended, warnings, guard, dry_run, seconds }
@@ -219,7 +219,6 @@ impl State {
         if proposal.dry_run {
             return Ok(answer(self.kernel.generation, Vec::new(), None));
         }
-        let Loaded { config, .. } = loaded;
         let before = std::mem::replace(&mut self.desired.config, config);
         if let Err(error) = self.attach_interfaces() {
             self.desired.config = before;
@@ -244,8 +243,13 @@ impl State {
             return Err(Refusal::Failed(format!("this was not applied, what ran before runs on: {error:#}")));
         }
         self.detach_unwanted();
+        let same = self.desired.text == proposal.text;
         self.desired.text.clone_from(&proposal.text);
-        self.desired.warned = warned(&found);
+        let known = self.desired.judged.findings().to_vec();
+        self.desired.judged.follow(written, found.findings);
+        // Whoever applies what is in force already means what is found in it.
+        let meant = |finding: &Diagnostic| same || !brought_in(&known, std::slice::from_ref(finding)).is_empty();
+        self.judge(together, &proposal.asked, meant);
         // One on probation is recorded when that is over.
         if self.desired.probation.is_none() {
             self.record_if_new(proposal.asked.clone());
@@ -255,14 +259,22 @@ impl State {
 
     /// Whether what is in force has the same finding about the same.
     pub(crate) fn is_known(&self, finding: &Diagnostic) -> bool {
-        self.desired.warned.contains(&(finding.id.to_owned(), finding.subject.clone()))
+        let judged = &self.desired.judged;
+        judged.file().iter().chain(judged.findings()).any(|known| as_bad(known, finding))
     }
 
     /// The warnings that stay, where nothing stops the change.
-    fn accepted(&self, found: &Diagnostics, proposal: &Proposal) -> Result<Vec<String>, Refusal> {
+    fn accepted(
+        &self,
+        found: &Diagnostics,
+        together: &[Diagnostic],
+        proposal: &Proposal,
+    ) -> Result<Vec<String>, Refusal> {
         let asked = &proposal.asked;
         asked.check()?;
-        let counting: Vec<&Diagnostic> = found.findings.iter().filter(|finding| finding.counts()).collect();
+        let with_commands = together.iter().filter(|finding| !found.findings.contains(finding));
+        let counting: Vec<&Diagnostic> =
+            found.findings.iter().chain(with_commands).filter(|finding| finding.counts()).collect();
         let taken = |finding: &&&Diagnostic| self.is_known(finding) || asked.accepts(finding.id);
         let new: Vec<&&Diagnostic> = counting.iter().filter(|finding| !taken(finding)).collect();
         if proposal.strict && !new.is_empty() {
@@ -303,6 +315,7 @@ impl State {
             accepted: asked.accept,
             text: &self.desired.text,
             overrides: self.desired.overrides.clone(),
+            findings: self.desired.judged.ids(),
             result,
         };
         if let Err(error) = self.desired.history.add(entry, self.desired.config.node.history) {
@@ -363,13 +376,7 @@ pub(crate) type Linted = (Loaded, Diagnostics);
 pub(crate) fn linted(file: &str, text: String, directory: &Path) -> Result<Linted, Diagnostics> {
     let loaded = spec::read(file, text, directory)?;
     let found = loaded.findings(&host::facts());
-    if found.count(Severity::Error) > 0 { Err(found) } else { Ok((loaded, found)) }
-}
-
-/// The unsilenced warnings of a config.
-pub(crate) fn warned(found: &Diagnostics) -> BTreeSet<Warned> {
-    let counting = found.findings.iter().filter(|finding| finding.counts());
-    counting.map(|finding| (finding.id.to_owned(), finding.subject.clone())).collect()
+    if found.count(Severity::Error) > 0 { Err(found.worst_first()) } else { Ok((loaded, found)) }
 }
 
 /// A finding on one line.

@@ -1,12 +1,12 @@
 //! What the controller's own watching found: gaps, skew, alarms, and whether webhooks hear of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use prometheus::proto::MetricFamily;
 
 use super::{Sample, counter, gauge, labels};
 use crate::alarm::Alarm;
-use crate::control::api::Layer;
+use crate::control::api::{ConfigFinding, Layer};
 use crate::model::BackendId;
 
 /// Taken at one moment.
@@ -23,6 +23,8 @@ pub struct WatchSample {
     pub healed_total: u64,
     pub config_refused: bool,
     pub alarms: Vec<Alarm>,
+    /// What lint finds in what is in force.
+    pub findings: Vec<ConfigFinding>,
     pub backends: Vec<WatchedBackend>,
     /// By webhook: requests that arrived, and that did not.
     pub webhooks: BTreeMap<String, (u64, u64)>,
@@ -91,6 +93,16 @@ pub(super) fn families(sample: &WatchSample) -> Vec<MetricFamily> {
         ),
         gauge("balancer_alarm_active", "1 for each alarm of the controller's own.", alarms.collect()),
         gauge(
+            "balancer_config_finding",
+            "1 for what lint finds in the config and the commands in force, and nobody accepted.",
+            findings(&sample.findings, false),
+        ),
+        gauge(
+            "balancer_config_finding_accepted",
+            "1 for what lint finds there and somebody accepted.",
+            findings(&sample.findings, true),
+        ),
+        gauge(
             "balancer_backend_skew_ratio",
             "How much more (or less) new flows than planned, where chance is ruled out; else 0.",
             each(|backend| Some(backend.skew)),
@@ -112,4 +124,17 @@ pub(super) fn families(sample: &WatchSample) -> Vec<MetricFamily> {
         ),
         counter("balancer_webhook_deliveries_total", "Requests to webhooks.", deliveries.collect()),
     ]
+}
+
+/// Several backends of a service are one.
+fn findings(findings: &[ConfigFinding], accepted: bool) -> Vec<Sample> {
+    let of = findings.iter().filter(|finding| finding.accepted.is_some() == accepted);
+    let named: BTreeSet<(&str, &str, &str)> = of
+        .map(|finding| {
+            let service = finding.service.as_ref().map_or("", |name| name.as_str());
+            (finding.id.as_str(), finding.severity.as_str(), service)
+        })
+        .collect();
+    let sample = |(id, severity, service)| (labels(&[("id", id), ("severity", severity), ("service", service)]), 1.0);
+    named.into_iter().map(sample).collect()
 }

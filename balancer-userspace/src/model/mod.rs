@@ -52,6 +52,20 @@ pub struct Node {
     pub verify: Verify,
     pub alarming: Alarming,
     pub profile: ProfilePolicy,
+    pub lint: LintPolicy,
+}
+
+/// How much is made of findings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LintPolicy {
+    /// By how much weights per capacity may differ between the backends of a service, as a part of the least.
+    pub tolerance: Fraction,
+    /// A new warning refuses a weight or a drain by command as well; else only errors do.
+    pub strict_commands: bool,
+}
+
+impl LintPolicy {
+    pub const DEFAULT: Self = Self { tolerance: Fraction::TENTH, strict_commands: false };
 }
 
 /// What is kept of the traffic.
@@ -417,6 +431,7 @@ pub struct Fraction(u16);
 
 impl Fraction {
     pub const HALF: Self = Self(500);
+    pub const TENTH: Self = Self(100);
 
     /// `None` outside 0 to 1.
     pub fn new(fraction: f64) -> Option<Self> {

@@ -1,6 +1,8 @@
 //! What is wrong, where, and what would be right.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
+use std::cmp::Reverse;
 use std::fmt;
 use std::ops::Range;
 
@@ -9,7 +11,7 @@ use serde::Serialize;
 use super::catalogue::{Kind, Severity};
 use super::silence::Silence;
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Diagnostic {
     pub id: &'static str,
     pub severity: Severity,
@@ -32,6 +34,9 @@ pub struct Diagnostic {
     pub source: String,
     #[serde(skip)]
     pub width: usize,
+    /// How bad it is beside others of its kind about the same, such as the part of a capacity; 0 where there is no more or less.
+    #[serde(skip)]
+    pub degree: f64,
 }
 
 impl fmt::Display for Diagnostic {
@@ -57,7 +62,7 @@ impl fmt::Display for Diagnostic {
 }
 
 /// Everything that is wrong with a file, in the order of its lines.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Serialize, thiserror::Error)]
 pub struct Diagnostics {
     pub findings: Vec<Diagnostic>,
 }
@@ -82,12 +87,27 @@ impl Diagnostic {
     pub fn counts(&self) -> bool {
         self.silenced.is_none() && self.severity > Severity::Note
     }
+
+    /// The service and the backend that it is about, where it is about one.
+    pub fn about(&self) -> (Option<&str>, Option<&str>) {
+        match self.subject.as_deref().map(|subject| subject.split_once('/').unwrap_or((subject, ""))) {
+            Some((service, "")) => (Some(service), None),
+            Some((service, backend)) => (Some(service), Some(backend)),
+            None => (None, None),
+        }
+    }
 }
 
 impl Diagnostics {
     /// Findings of a severity that are not silenced.
     pub fn count(&self, severity: Severity) -> usize {
         self.findings.iter().filter(|finding| finding.severity == severity && finding.silenced.is_none()).count()
+    }
+
+    /// Errors before warnings, what is silenced last; of one severity in the order of the lines.
+    pub fn worst_first(mut self) -> Self {
+        self.findings.sort_by_key(|finding| (finding.silenced.is_some(), Reverse(finding.severity)));
+        self
     }
 
     pub(super) fn unreadable(file: &str, message: impl Into<String>) -> Self {
@@ -103,6 +123,7 @@ impl Diagnostics {
             subject: None,
             source: String::new(),
             width: 0,
+            degree: 0.0,
         };
         Self { findings: vec![finding] }
     }
@@ -115,15 +136,23 @@ pub(super) type Span = Range<usize>;
 pub(super) struct Problems<'a> {
     file: &'a str,
     text: &'a str,
-    /// Offsets at which lines begin.
-    lines: Vec<usize>,
+    lines: Cow<'a, [usize]>,
     found: RefCell<Vec<(Span, Diagnostic)>>,
+}
+
+/// Offsets at which lines begin.
+pub(super) fn lines(text: &str) -> Vec<usize> {
+    std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect()
 }
 
 impl<'a> Problems<'a> {
     pub(super) fn new(file: &'a str, text: &'a str) -> Self {
-        let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        Self { file, text, lines, found: RefCell::default() }
+        Self { file, text, lines: Cow::Owned(lines(text)), found: RefCell::default() }
+    }
+
+    /// Where the beginnings of the lines are known.
+    pub(super) fn with_lines(file: &'a str, text: &'a str, lines: &'a [usize]) -> Self {
+        Self { file, text, lines: Cow::Borrowed(lines), found: RefCell::default() }
     }
 
     pub(super) fn count(&self) -> usize {
@@ -148,6 +177,19 @@ impl<'a> Problems<'a> {
         message: impl Into<String>,
         help: impl Into<String>,
     ) {
+        self.add_graded(kind, 0.0, subject, span, message, help);
+    }
+
+    /// The same with how bad it is.
+    pub(super) fn add_graded(
+        &self,
+        kind: Kind,
+        degree: f64,
+        subject: Option<String>,
+        span: Span,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
         let line = self.line(&span);
         let start = self.lines[line - 1];
         let source = self.text[start..].lines().next().unwrap_or("");
@@ -165,6 +207,7 @@ impl<'a> Problems<'a> {
             subject,
             source: source.to_owned(),
             width: meant.chars().count().max(1),
+            degree,
         };
         self.found.borrow_mut().push((span, diagnostic));
     }

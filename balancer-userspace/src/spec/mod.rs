@@ -13,6 +13,7 @@ mod forward;
 mod guard;
 mod health;
 pub mod lint;
+mod lint_policy;
 mod node;
 mod overlap;
 mod ports;
@@ -45,7 +46,15 @@ use crate::model::Config;
 pub struct Loaded {
     pub config: Config,
     pub text: String,
+    pub written: Written,
+}
+
+/// Where everything in a config stands; what findings about it are made of.
+#[derive(Debug, Default)]
+pub struct Written {
     file: String,
+    /// Offsets in the text at which its lines begin.
+    lines: Vec<usize>,
     /// In the order of the config's services.
     places: Vec<service::Read>,
     silences: Vec<silence::Silence>,
@@ -102,14 +111,15 @@ pub fn read(file: &str, text: String, directory: &Path) -> Result<Loaded, Diagno
             let services = places.iter_mut().filter_map(|service| service.model.take()).collect();
             let config = Config { node, limits, interfaces, services };
             drop(document);
-            return Ok(Loaded { config, file: file.to_owned(), places, silences, text });
+            let written = Written { file: file.to_owned(), lines: diagnostic::lines(&text), places, silences };
+            return Ok(Loaded { config, text, written });
         }
     }
     Err(problems.into_diagnostics())
 }
 
 const ROOT_KEYS: &[&str] =
-    &["node", "limits", "interface", "service", "silence", "guard", "verify", "alarm", "webhook", "profile"];
+    &["node", "limits", "interface", "service", "silence", "guard", "verify", "alarm", "webhook", "profile", "lint"];
 
 /// Every key the reader knows, as `section.key`.
 pub fn known_keys() -> Vec<String> {
@@ -131,6 +141,7 @@ pub fn known_keys() -> Vec<String> {
         ("webhook", verify::WEBHOOK_KEYS),
         ("profile", profile::PROFILE_KEYS),
         ("silence", silence::SILENCE_KEYS),
+        ("lint", lint_policy::LINT_KEYS),
     ];
     sections.iter().flat_map(|(section, keys)| keys.iter().map(move |key| format!("{section}.{key}"))).collect()
 }

@@ -83,6 +83,7 @@ pub(super) fn node(root: &Section<'_>, directory: &Path) -> Node {
         verify: verify::verify(root),
         alarming: verify::alarming(root, directory),
         profile: super::profile::profile(root),
+        lint: super::lint_policy::policy(root),
         history: section.and_then(|node| node.number("history", 1..=MOST_GENERATIONS)).map_or(GENERATIONS, |n| n.value),
         encap_source_v4: section
             .and_then(|node| node.parsed("encap_source_v4", "write an IPv4 prefix, such as \"198.18.0.0/16\""))

@@ -32,6 +32,7 @@ impl State {
             config_refused: self.desired.refused.clone(),
             guard: self.guard(),
             alarms: self.watch.watchtower.alarms.active(),
+            findings: self.desired.judged.in_force().to_vec(),
             interfaces: self.interface_statuses(),
             services: self.services(only).map_err(failed)?,
             dropped: self.drops().map_err(failed)?.into_iter().filter(|(_, n)| *n > 0).map(owned).collect(),

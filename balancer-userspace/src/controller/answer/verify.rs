@@ -46,6 +46,7 @@ impl State {
             healed_total: counted.healed,
             config_refused: self.desired.refused.is_some(),
             alarms: self.watch.watchtower.alarms.active(),
+            findings: self.desired.judged.in_force().to_vec(),
             backends: watched.collect(),
             webhooks: self
                 .watch

@@ -1,16 +1,18 @@
 //! What should run: the config file, what commands set over it, the history, and a change on probation.
 
 pub(crate) mod file;
+pub(crate) mod judged;
+pub(crate) mod judging;
 pub(crate) mod overrides;
 pub(crate) mod preview;
 pub(crate) mod probation;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+use self::judged::Judged;
 use self::probation::Probation;
-use crate::controller::transaction::Warned;
 use crate::history::History;
 use crate::model::Config;
 use crate::state::Overrides;
@@ -20,8 +22,8 @@ pub(crate) struct Desired {
     pub(crate) config: Config,
     /// The text that `config` was read from.
     pub(crate) text: String,
-    /// Its warnings that nothing silences.
-    pub(crate) warned: BTreeSet<Warned>,
+    /// What lint finds in it, and in what commands set over it.
+    pub(crate) judged: Judged,
     pub(crate) overrides: Overrides,
     pub(crate) history: History,
     /// A change on probation.

@@ -1,17 +1,17 @@
 //! Changes that people ask for: weights and drains.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::control::api::{Changed, PlannedService, ShareChange};
 use crate::controller::handle::Refusal;
-use crate::load::Prediction;
 use crate::model::{Backend, BackendId, BackendName, Service, ServiceName, Weight};
 use crate::plan::preview::{Preview, Weighing};
-use crate::spec::Kind;
-use crate::state::Override;
+use crate::spec::Diagnostic;
+use crate::spec::lint::Concerned;
+use crate::state::{Override, Overrides};
 
+use crate::controller::desired::judged::brought_in;
 use crate::controller::kernel::step::Change;
 use crate::controller::kernel::trial::Trial;
 use crate::controller::state::{State, id};
@@ -66,45 +66,58 @@ impl State {
         asked.check()?;
         self.refuse_while_guarded()?;
         let previous = self.desired.overrides.clone();
-        let (overloaded, left) = (self.overloaded(), self.left(&self.desired.config));
+        let left = self.desired.config.node.guard.map(|_| self.left(&self.desired.config));
+        let concerned = Concerned::of(&self.desired.config, |service| service.name == id.service);
+        let found = self.found(&concerned);
         asked.command = format!("{what} of {id}");
         self.set_override(id, asked.uid, change)?;
-        let new: Vec<String> =
-            self.overloaded().into_iter().filter(|one| !overloaded.contains(one)).map(|one| one.1).collect();
-        if !new.is_empty() && !asked.accepts(Kind::Overload.id()) {
-            self.desired.overrides = previous;
-            let overload = Kind::Overload.id();
-            return Err(Refusal::Invalid(format!(
-                "{what} of {} was not applied: {} [{overload}]; if it must be, `--accept {overload} --reason \"…\"`",
-                id,
-                new.join(", ")
-            )));
-        }
-        if let Some((changes, duration)) = self.needs_guard(&left) {
+        let found_then = self.found(&concerned);
+        let warnings = match self.refuse_brought_in(what, id, &asked, &found, &found_then) {
+            Ok(warnings) => warnings,
+            Err(refusal) => {
+                self.desired.overrides = previous;
+                return Err(refusal);
+            }
+        };
+        if let Some((changes, duration)) = left.and_then(|left| self.needs_guard(&left)) {
             // What it goes back to is what was before.
             let wanted = std::mem::replace(&mut self.desired.overrides, previous.clone());
             self.begin_guard(&asked, &changes, duration)?;
             self.desired.overrides = wanted;
         }
-        let change = Change::asked(Trial::COMMAND, asked.said());
-        let outcome = self
-            .store
-            .save_overrides(&self.desired.overrides)
-            .and_then(|()| self.reconcile(BTreeSet::from([id.service.clone()]), change));
-        if let Err(error) = outcome {
-            self.abandon_guard();
-            self.desired.overrides = previous;
-            if let Err(error) = self.store.save_overrides(&self.desired.overrides) {
-                log::error!("{error:#}");
-            }
-            self.repair();
-            return Err(Refusal::Failed(format!("{what} of {id} was not applied, nothing changed: {error:#}")));
+        self.write_overrides(&id.service, previous, Change::asked(Trial::COMMAND, asked.said()))
+            .map_err(|error| Refusal::Failed(format!("{what} of {id} was not applied, nothing changed: {error:#}")))?;
+        for warning in &warnings {
+            log::warn!("{what} of {id}: {warning}");
         }
+        let of_service = |finding: &Diagnostic| finding.about().0 == Some(id.service.as_str());
+        let new = |finding: &Diagnostic| !brought_in(&found.ordered, std::slice::from_ref(finding)).is_empty();
+        let (config, text) = (&self.desired.config, &self.desired.text);
+        let findings = self.desired.judged.replaced(config, text, &concerned, found_then.ordered);
+        self.judge(findings, &asked, |finding| of_service(finding) || new(finding));
         if self.desired.probation.is_none() {
             self.record(asked);
         }
         let after = self.shares(&id.service);
-        Ok(self.changed(&id.service, &before, &after, start))
+        let mut changed = self.changed(&id.service, &before, &after, start);
+        changed.warnings.extend(warnings);
+        Ok(changed)
+    }
+
+    /// Brings what commands set to the disk and into the kernel; where that fails, `previous` is in force again.
+    fn write_overrides(&mut self, service: &ServiceName, previous: Overrides, change: Change) -> anyhow::Result<()> {
+        let outcome = self
+            .store
+            .save_overrides(&self.desired.overrides)
+            .and_then(|()| self.reconcile(BTreeSet::from([service.clone()]), change));
+        let Err(error) = outcome else { return Ok(()) };
+        self.abandon_guard();
+        self.desired.overrides = previous;
+        if let Err(error) = self.store.save_overrides(&self.desired.overrides) {
+            log::error!("{error:#}");
+        }
+        self.repair();
+        Err(error)
     }
 
     fn set_override(
@@ -136,18 +149,6 @@ impl State {
         let state = |weights| Weighing { services: &self.desired.config.services, weights, seed };
         let preview = Preview::of(&state(left), &state(&now));
         Some((preview.services, self.guard_by_policy(preview.risk)?))
-    }
-
-    /// Servers that would get more than their capacity at the declared peaks, with what is said about them.
-    fn overloaded(&self) -> BTreeSet<(IpAddr, String)> {
-        let left = self.left(&self.desired.config);
-        let prediction = Prediction::with(&self.desired.config.services, |service, backend| left[service][backend]);
-        let of = |(at, server): (usize, &crate::load::Server)| {
-            let part = prediction.now(at).of(server.capacity).filter(|part| *part > 1.0)?;
-            let said = format!("{} would get {:.0} % of its capacity at the peak", server.address, part * 100.0);
-            Some((server.address, said))
-        };
-        prediction.servers.iter().enumerate().filter_map(of).collect()
     }
 
     /// After a write that failed: once more, to what was in force before.
@@ -244,6 +245,6 @@ pub(crate) fn listed(names: &[&str]) -> String {
     }
 }
 
-fn now() -> String {
+pub(crate) fn now() -> String {
     humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
 }

@@ -9,6 +9,7 @@ use crate::control::api::Gap;
 use crate::controller::state::State;
 use crate::controller::watch::counts::Counts;
 use crate::descriptors;
+use crate::controller::watch::findings;
 use crate::doctor::Filled;
 
 /// How far back rates reach.
@@ -89,6 +90,11 @@ impl State {
         if self.desired.applied_at.elapsed().is_ok_and(|since| since > SETTLING) {
             raised.extend(self.share_gaps().iter().filter_map(of_gap));
         }
+        if self.desired.refused.is_some() {
+            // That the file is not what runs is part of what that alarm says.
+            raised.retain(|raised| raised.definition != &catalogue::FILE);
+        }
+        raised.extend(findings::raised(self.desired.judged.in_force()));
         raised.extend(self.of_state());
         raised.extend(self.of_rates());
         raised.extend(self.watch.watchtower.drill.iter().cloned());
@@ -107,7 +113,7 @@ impl State {
     fn of_state(&self) -> Vec<Raised> {
         let mut raised = Vec::new();
         let mut raise = |definition: &'static Definition, subject: Subject, summary: String| {
-            raised.push(Raised { definition, subject, summary });
+            raised.push(Raised::new(definition, subject, summary));
         };
         if let Some(error) = &self.watch.drift.failed {
             raise(&catalogue::UNVERIFIED, Subject::default(), error.clone());
@@ -159,7 +165,7 @@ impl State {
         }
         let mut raised = Vec::new();
         let mut raise = |definition: &'static Definition, subject: Subject, summary: String| {
-            raised.push(Raised { definition, subject, summary });
+            raised.push(Raised::new(definition, subject, summary));
         };
         if let Some(summary) = now.counts.dropping(&then.counts) {
             raise(&catalogue::DROPPED, Subject::default(), summary);
@@ -200,13 +206,15 @@ fn of_gap(gap: &Gap) -> Option<Raised> {
         backend: gap.backend.clone(),
         entry: is_place.then(|| gap.entry.clone()),
     };
-    Some(Raised { definition, subject, summary: gap.to_string() })
+    Some(Raised::new(definition, subject, gap.to_string()))
 }
 
 fn about(subject: &Subject) -> String {
     match (&subject.service, &subject.backend, &subject.entry) {
-        (Some(service), Some(backend), _) => format!(" ({service}/{backend})"),
-        (Some(service), None, _) => format!(" ({service})"),
+        (Some(service), Some(backend), None) => format!(" ({service}/{backend})"),
+        (Some(service), Some(backend), Some(entry)) => format!(" ({entry} {service}/{backend})"),
+        (Some(service), None, Some(entry)) => format!(" ({entry} {service})"),
+        (Some(service), None, None) => format!(" ({service})"),
         (None, _, Some(entry)) => format!(" ({entry})"),
         _ => String::new(),
     }

@@ -76,7 +76,7 @@ impl State {
         let service: Option<ServiceName> = "drill".parse().ok();
         let subject = Subject { service, backend: None, entry: Some(fault.to_string()) };
         let summary = format!("this is a drill, nothing is wrong: {found}");
-        self.watch.watchtower.drill = vec![Raised { definition: &catalogue::DRILL, subject, summary }];
+        self.watch.watchtower.drill = vec![Raised::new(&catalogue::DRILL, subject, summary)];
         let said = drilling.said.clone();
         self.watch.drilling = Some(drilling);
         Ok(said)

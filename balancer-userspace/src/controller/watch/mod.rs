@@ -4,6 +4,7 @@ pub(crate) mod alarms;
 pub(crate) mod compare;
 pub(crate) mod counts;
 pub(crate) mod drill;
+pub(crate) mod findings;
 pub(crate) mod name;
 pub(crate) mod observer;
 pub(crate) mod shares;

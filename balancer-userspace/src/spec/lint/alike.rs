@@ -6,15 +6,10 @@ use std::net::IpAddr;
 use super::{Kind, Lint};
 use crate::model::Service;
 
-pub(super) fn check(lint: &Lint<'_>) {
-    servers(lint);
-    sites(lint);
-}
-
 /// One server in several services.
-fn servers(lint: &Lint<'_>) {
+pub(super) fn servers(lint: &Lint<'_>) {
     for server in &lint.prediction.servers {
-        let of = |(service, backend): (usize, usize)| &lint.config.services[service].backends[backend];
+        let of = |(service, backend): (usize, usize)| &lint.models[service].backends[backend];
         let first = server.members[0];
         let (name, capacity, domain) = (&of(first).name, of(first).capacity, &of(first).failure_domain);
         for member in &server.members[1..] {
@@ -43,15 +38,15 @@ fn servers(lint: &Lint<'_>) {
 }
 
 /// Services on one address with the same servers, such as HTTP and HTTPS of a site, where weights differ.
-fn sites(lint: &Lint<'_>) {
+pub(super) fn sites(lint: &Lint<'_>) {
     let mut first: HashMap<(IpAddr, Vec<IpAddr>), usize> = HashMap::new();
-    for (number, (service, read)) in lint.services().enumerate() {
+    for (number, (service, read)) in lint.all() {
         let weights = weights(service);
         if weights.len() < 2 {
             continue;
         }
         let before = *first.entry((service.address, weights.keys().copied().collect())).or_insert(number);
-        let other = &lint.config.services[before];
+        let other = &lint.models[before];
         if before == number || self::weights(other) == weights {
             continue;
         }

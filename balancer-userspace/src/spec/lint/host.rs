@@ -28,7 +28,7 @@ pub(super) fn check(lint: &Lint<'_>) {
 }
 
 fn mtus(lint: &Lint<'_>) {
-    let least = lint.config.interfaces.iter().filter_map(|interface| lint.host.mtus.get_key_value(&interface.name));
+    let least = lint.interfaces.iter().filter_map(|interface| lint.host.mtus.get_key_value(&interface.name));
     let Some((interface, mtu)) = least.min_by_key(|(_, mtu)| **mtu) else { return };
     for (service, read) in lint.services() {
         let overhead = service.backends.iter().map(|backend| u32::from(overhead(service, backend.address)));

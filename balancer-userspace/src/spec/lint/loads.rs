@@ -1,7 +1,7 @@
 //! Predicted loads against capacities: with all servers there, without each one of them, without each failure domain.
 
 use super::{Kind, Lint, percent};
-use crate::load::Load;
+use crate::load::{Load, Server};
 use crate::model::Amount;
 
 /// Of the capacity, with all servers there and after a loss.
@@ -9,24 +9,31 @@ const NEAR: f64 = 0.8;
 const NEAR_AFTER_LOSS: f64 = 0.9;
 
 pub(super) fn check(lint: &Lint<'_>) {
-    unknown(lint);
     let prediction = lint.prediction;
     let singles = prediction.worst_of(&prediction.single_losses());
-    let domains = prediction.domain_losses();
+    let mut domains = prediction.domain_losses();
+    // The only server here of a domain that has others elsewhere.
+    for (at, server) in prediction.servers.iter().enumerate() {
+        let Some(domain) = &server.failure_domain else { continue };
+        if lint.domains_elsewhere.contains(domain) && domains.iter().all(|(name, _)| name != domain) {
+            domains.push((domain.clone(), vec![at]));
+        }
+    }
     let groups: Vec<Vec<usize>> = domains.iter().map(|(_, servers)| servers.clone()).collect();
     let by_domain = prediction.worst_of(&groups);
-    for (at, server) in prediction.servers.iter().enumerate() {
+    let judged = |server: &Server| server.members.iter().any(|(service, _)| lint.judged[*service]);
+    for (at, server) in prediction.servers.iter().enumerate().filter(|(_, server)| judged(server)) {
         let Some(now) = prediction.now(at).of(server.capacity) else { continue };
-        let place = |kind, message: String| {
+        let place = |kind, part, message: String| {
             let (service, backend) = server.members[0];
             let read = &lint.places[service].backends[backend];
             let span = read.capacity.as_ref().map_or(read.span.clone(), |capacity| capacity.span.clone());
             let help = format!("with all servers there it gets {}", needs(prediction.now(at), server.capacity));
-            lint.about_backend(kind, (service, backend), span, message, help);
+            lint.about_backend_by(kind, part, (service, backend), span, message, help);
         };
         let name = format!("{} ({})", lint.name(server.members[0]), server.address);
         if now > 1.0 {
-            place(Kind::Overload, format!("{name} would get {} of its capacity at the peak", percent(now)));
+            place(Kind::Overload, now, format!("{name} would get {} of its capacity at the peak", percent(now)));
             // What follows from it need not be said.
             continue;
         }
@@ -35,24 +42,29 @@ pub(super) fn check(lint: &Lint<'_>) {
         let lost = prediction.servers.get(single.1).map_or(String::new(), |server| lint.name(server.members[0]));
         if single.0 > 1.0 {
             let message = format!("{name} would get {} of its capacity without {lost}", percent(single.0));
-            place(Kind::OverloadAfterLoss, message);
+            place(Kind::OverloadAfterLoss, single.0, message);
         }
         if domain.0 > 1.0 {
             let lost = &domains[domain.1].0;
             let message = format!("{name} would get {} of its capacity without all of {lost:?}", percent(domain.0));
-            place(Kind::OverloadAfterDomain, message);
+            place(Kind::OverloadAfterDomain, domain.0, message);
         }
         if single.0.max(domain.0) > 1.0 {
             continue;
         }
         if now > NEAR {
-            place(Kind::NearLimit, format!("{name} would get {} of its capacity at the peak", percent(now)));
+            place(Kind::NearLimit, now, format!("{name} would get {} of its capacity at the peak", percent(now)));
         } else if single.0 > NEAR_AFTER_LOSS {
-            place(Kind::NearLimit, format!("{name} would get {} of its capacity without {lost}", percent(single.0)));
+            place(
+                Kind::NearLimit,
+                single.0,
+                format!("{name} would get {} of its capacity without {lost}", percent(single.0)),
+            );
         } else if domain.0 > NEAR_AFTER_LOSS {
             let lost = &domains[domain.1].0;
             place(
                 Kind::NearLimit,
+                domain.0,
                 format!("{name} would get {} of its capacity without all of {lost:?}", percent(domain.0)),
             );
         }
@@ -67,7 +79,7 @@ fn needs(load: Load, capacity: Amount) -> String {
 }
 
 /// Half of what a prediction needs.
-fn unknown(lint: &Lint<'_>) {
+pub(super) fn unknown(lint: &Lint<'_>) {
     for (service, read) in lint.services() {
         let known = service.backends.iter().filter(|backend| backend.capacity.is_known()).count();
         let message = match (service.peak.is_known(), known, service.backends.len()) {

@@ -12,9 +12,15 @@ use crate::spec::service::Read;
 /// Ports on which servers speak TLS.
 const TLS: [u16; 2] = [443, 8443];
 
-pub(super) fn check(lint: &Lint<'_>) {
-    for (number, (service, read)) in lint.services().enumerate() {
+/// Whether anybody takes flows, and whether it is enough.
+pub(super) fn weights(lint: &Lint<'_>) {
+    for (_, (service, read)) in lint.judged() {
         few(lint, service, read);
+    }
+}
+
+pub(super) fn check(lint: &Lint<'_>) {
+    for (number, (service, read)) in lint.all() {
         one_server(lint, number, service, read);
         one_domain(lint, service, read);
         health(lint, service, read);
@@ -26,7 +32,7 @@ fn few(lint: &Lint<'_>, service: &Service, read: &Read) {
     let taking = service.backends.iter().filter(|backend| !backend.weight.is_zero()).count();
     let name = &service.name;
     if taking == 0 && !service.backends.is_empty() {
-        let message = format!("all weights of {name} are 0: its packets would be dropped");
+        let message = format!("no backend of {name} would get new flows: its packets would be dropped");
         lint.about_service(
             Kind::AllZero,
             service,
@@ -98,7 +104,7 @@ fn health(lint: &Lint<'_>, service: &Service, read: &Read) {
 /// A service that takes packets from a wider one.
 fn overlaps(lint: &Lint<'_>) {
     for (service, read) in lint.services() {
-        let wider = lint.config.services.iter().find(|other| takes_from(service, other));
+        let wider = lint.models.iter().find(|other| takes_from(service, other));
         if let (Some(wider), Some(address)) = (wider, &read.address) {
             let message = format!("{} takes packets that {} would get", service.name, wider.name);
             lint.about_service(Kind::Overlap, service, address.span.clone(), message, "the one that says more wins");

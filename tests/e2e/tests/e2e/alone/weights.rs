@@ -97,7 +97,8 @@ fn a_drained_backend_gets_no_new_flows_until_undrained() -> Result<()> {
     controller.done(&["undrain", "web/b0"])?;
     near(&shares(&controller.status()?), &[0.5, 0.5])?;
 
-    let said = controller.done(&["drain", "web/b0"])? + &controller.done(&["drain", "web/b1"])?;
+    let taken = ["drain", "web/b1", "--accept", "BAL021", "--reason", "the rack moves"];
+    let said = controller.done(&["drain", "web/b0"])? + &controller.done(&taken)?;
     ensure!(said.contains("no backend of web takes new flows"), "{said}");
     ensure!(web.requests(1)?.failed == 1);
     ensure!(controller.status()?.dropped.contains_key("no_backend"));

@@ -93,7 +93,8 @@ fn a_command_that_would_overload_needs_a_reason() -> Result<()> {
     controller.wait_all_up()?;
     controller.refused(&["weight", "web/b0", "900"], &["[BAL012]", "149 %", "--accept BAL012 --reason"])?;
     ensure!((controller.shares()?[0] - 1.0 / 3.0).abs() < 1e-4, "it was applied");
-    controller.done(&["drain", "web/b1"])?;
+    controller.refused(&["drain", "web/b1"], &["[BAL013]", "182 %", "--accept BAL013 --reason"])?;
+    controller.done(&["drain", "web/b1", "--accept", "BAL013", "--reason", "a new disk"])?;
     controller.refused(&["drain", "web/b2"], &["[BAL012]", "182 %"])?;
     let taken = ["drain", "web/b2", "--accept", "BAL012", "--reason", "the rack burns"];
     controller.done(&taken)?;

@@ -9,6 +9,7 @@ mod control;
 mod crash;
 mod explain;
 mod field_cases;
+mod findings;
 mod forwarding;
 mod guarded;
 mod health;
