@@ -27,5 +27,6 @@ pub mod neighbor;
 mod opening;
 pub mod plan;
 pub mod profile;
+mod printable;
 pub mod spec;
 pub mod state;

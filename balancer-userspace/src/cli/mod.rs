@@ -23,7 +23,7 @@ use tokio::runtime::Builder;
 use self::args::{Cli, Command, Format, Output, Why};
 use crate::control::api;
 use crate::control::client::{AskError, Client};
-use crate::{controller, dataplane, spec};
+use crate::{controller, dataplane, printable, spec};
 
 /// The answer is no.
 const NO: u8 = 1;
@@ -35,7 +35,7 @@ pub fn main() -> ExitCode {
     match run(cli) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("balancer: {error:#}");
+            eprintln!("balancer: {}", printable::block(&format!("{error:#}")));
             let unreachable = matches!(error.downcast_ref(), Some(AskError::Unreachable { .. }));
             ExitCode::from(if unreachable { UNREACHABLE } else { NO })
         }
@@ -57,10 +57,18 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 fn serve(config: &Path) -> anyhow::Result<ExitCode> {
     // What the XDP program says is chosen by `node.datapath_log`, in the kernel.
     let filter = env_logger::Env::default().default_filter_or("info,balancer_xdp=trace");
-    env_logger::Builder::from_env(filter).format_target(false).init();
+    env_logger::Builder::from_env(filter).format(|out, record| log_line(out, record)).init();
     let runtime = Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(controller::run(config))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// One record. What follows its first line is indented, so that no text can pass for a record of its own.
+fn log_line(out: &mut env_logger::fmt::Formatter, record: &log::Record<'_>) -> std::io::Result<()> {
+    let (time, level) = (out.timestamp(), record.level());
+    let message = record.args().to_string();
+    let message = printable::block(&message).replace('\n', "\n    ");
+    writeln!(out, "[{time} {level:<5}] {message}")
 }
 
 async fn command(cli: Cli) -> anyhow::Result<ExitCode> {
@@ -163,8 +171,9 @@ fn show<T: Serialize>(output: Output, value: &T, render: impl FnOnce(&T) -> Stri
     print(&if output.json { serde_json::to_string(value)? + "\n" } else { render(value) })
 }
 
+/// Prints what may hold what somebody else wrote.
 fn print(text: &str) -> anyhow::Result<()> {
-    match std::io::stdout().write_all(text.as_bytes()) {
+    match std::io::stdout().write_all(printable::block(text).as_bytes()) {
         // Whoever read has seen enough.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         outcome => Ok(outcome?),
