@@ -23,6 +23,7 @@ pub mod loadtest;
 pub mod maglev;
 pub mod metrics;
 pub mod model;
+mod moment;
 pub mod neighbor;
 mod opening;
 pub mod plan;

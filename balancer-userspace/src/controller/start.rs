@@ -40,6 +40,7 @@ use crate::model::{Config, DatapathLog, Node};
 use crate::neighbor::Resolver;
 use crate::spec::{self, Loaded};
 use crate::state::{Allocations, StateDir, replace_file};
+use crate::moment::Moment;
 use crate::{control, http};
 
 /// How long a cold start waits, at most, for first probes and next hops before it writes the first tables.
@@ -207,7 +208,7 @@ fn adopt(path: &Path, config: Config, state: StateDir, mut plane: DataPlane) -> 
             history: History::open(&state)?,
             probation: None,
             applies: BTreeMap::from([("ok", 0), ("refused", 0), ("failed", 0)]),
-            applied_at: SystemTime::now(),
+            applied_at: Moment::now(),
             refused: None,
             config,
         },

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use crate::control::api::{Generation, Reloaded};
 use crate::controller::desired::overrides::listed;
@@ -15,6 +15,7 @@ use crate::history::{Entry, Outcome, Record, digest};
 use crate::host;
 use crate::model::{Config, Service, ServiceName};
 use crate::spec::{self, Diagnostic, Diagnostics, Loaded, Severity};
+use crate::moment::Moment;
 use crate::state::replace_file;
 
 /// Who asks for a change, and why.
@@ -165,7 +166,7 @@ impl State {
         };
         *self.desired.applies.entry(result).or_default() += 1;
         if outcome.is_ok() {
-            (self.desired.refused, self.desired.applied_at) = (None, SystemTime::now());
+            (self.desired.refused, self.desired.applied_at) = (None, Moment::now());
         }
         outcome
     }

@@ -7,7 +7,6 @@ pub(crate) mod probation;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::time::SystemTime;
 
 use self::probation::Probation;
 use crate::controller::transaction::Warned;
@@ -16,6 +15,7 @@ use crate::model::Config;
 use crate::state::Overrides;
 
 pub(crate) struct Desired {
+use crate::moment::Moment;
     pub(crate) path: PathBuf,
     pub(crate) config: Config,
     /// The text that `config` was read from.
@@ -28,7 +28,7 @@ pub(crate) struct Desired {
     pub(crate) probation: Option<Probation>,
     /// How applies ended, by result.
     pub(crate) applies: BTreeMap<&'static str, u64>,
-    pub(crate) applied_at: SystemTime,
+    pub(crate) applied_at: Moment,
     /// Why the last reload was refused.
     pub(crate) refused: Option<String>,
 }

@@ -85,7 +85,7 @@ impl State {
             Err(error) => log::error!("{error:#}"),
         }
         let mut raised: Vec<Raised> = self.watch.drift.gaps.iter().chain(&self.skewed()).filter_map(of_gap).collect();
-        if self.desired.applied_at.elapsed().is_ok_and(|since| since > SETTLING) {
+        if self.desired.applied_at.elapsed() > SETTLING {
             raised.extend(self.share_gaps().iter().filter_map(of_gap));
         }
         raised.extend(self.of_state());

@@ -2,7 +2,7 @@
 //! planned, once an interval; what is counted against the table, every second.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use balancer_common::slot::Slot;
@@ -14,6 +14,8 @@ use crate::controller::watch::name::UNKNOWN_SLOTS;
 use crate::dataplane::{Attached, Difference, Expected, LinkState, SlotDifferences};
 use crate::drift::{Recorder, Snapshot, Watch};
 use crate::model::{Protocol, Service, ServiceName, Tracking};
+use crate::moment::Moment;
+use crate::spec;
 
 /// Backends whose counts are read in a second; with more of them they are read less often.
 const BACKENDS_A_SECOND: u64 = 4_000;
@@ -39,7 +41,7 @@ pub(crate) struct Drift {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Counted {
     pub(crate) cycles: u64,
-    pub(crate) at: Option<SystemTime>,
+    pub(crate) at: Option<Moment>,
     pub(crate) took: Duration,
     pub(crate) gaps: BTreeMap<Layer, u64>,
     pub(crate) healed: u64,
@@ -98,7 +100,7 @@ impl State {
         }
         self.watch.drift.gaps = gaps;
         self.watch.drift.counted.cycles += 1;
-        self.watch.drift.counted.at = Some(SystemTime::now());
+        self.watch.drift.counted.at = Some(Moment::now());
         self.watch.drift.counted.took = start.elapsed();
         outcome
     }
