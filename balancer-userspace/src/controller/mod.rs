@@ -266,6 +266,9 @@ impl Controller {
         }
         self.running.watch_drift();
         let changed = self.running.watch_alarms();
+        if let (Some(file), Some(comparison)) = (&mut self.file, self.running.overlooked_file()) {
+            file.suspect(comparison);
+        }
         self.webhooks.tell(&changed);
         self.running.keep_drill();
         let now = Instant::now();

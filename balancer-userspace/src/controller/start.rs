@@ -14,7 +14,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
+use super::desired::empty::refuse_emptiness;
 use super::desired::file as file_watch;
+use super::desired::settling::Print;
 use super::{Controller, host};
 use crate::alarm::{Delivery, Webhooks};
 use crate::controller::desired::Desired;
@@ -66,6 +68,7 @@ impl Servers {
 
 pub(crate) async fn start(path: &Path, handle: Handle) -> Result<(Controller, Servers)> {
     let mut read = read(path)?;
+    let mut seen = Print::of(path);
     host::check()?;
     raise_file_limit();
     let node = &read.0.config.node;
@@ -77,6 +80,7 @@ pub(crate) async fn start(path: &Path, handle: Handle) -> Result<(Controller, Se
         log::warn!("{was} was guarded and not confirmed when the controller ended: it is taken back");
         read = self::read(path)?;
     }
+        seen = Print::of(path);
     let (Loaded { config, text, .. }, found) = read;
     for finding in found.findings.iter().filter(|finding| finding.counts()) {
         log::warn!("{}; `balancer check --explain {}` says more", said(finding), finding.id);
@@ -95,6 +99,7 @@ pub(crate) async fn start(path: &Path, handle: Handle) -> Result<(Controller, Se
     let mut running = adopt(path, config, state, plane)?;
     (running.desired.text, running.desired.warned) = (text, warned(&found));
     running.watch.watchtower.taken_back = taken_back.map(|was| {
+    refuse_emptiness(&found, running.kernel.allocations.services.len())?;
         let why = format!("{was} was taken back: it was not confirmed when the controller ended");
         (std::time::Instant::now(), why)
     });
@@ -105,7 +110,8 @@ pub(crate) async fn start(path: &Path, handle: Handle) -> Result<(Controller, Se
     let (report_sender, reports) = mpsc::channel(1024);
     let (event_sender, events) = mpsc::channel(1024);
     let resolver = Resolver::start(event_sender)?;
-    let file = running.desired.config.node.watch_config.then(|| file_watch::FileWatcher::new(path)).transpose()?;
+    let file =
+        running.desired.config.node.watch_config.then(|| file_watch::FileWatcher::new(path, seen)).transpose()?;
     let monitor = Monitor::new(report_sender);
     let deliveries = mpsc::unbounded_channel();
     let webhooks = webhooks(&running.desired.config.node, &deliveries.0)?;

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::control::api::{Generation, Reloaded};
+use crate::controller::desired::empty::refuse_emptiness;
 use crate::controller::desired::overrides::listed;
 use crate::controller::handle::Refusal;
 use crate::controller::kernel::step::Change;
@@ -111,6 +112,9 @@ impl State {
     /// On probation where that is asked for, or where the config asks for it.
     fn at_once_or_guarded(&mut self, proposal: &Proposal) -> Result<Reloaded, Refusal> {
         let outcome = self.linted(&proposal.file, &proposal.text).and_then(|linted| {
+            if !proposal.strict {
+                refuse_emptiness(&linted.1, self.kernel.programmed.len())?;
+            }
             let policy = self.desired.config.node.guard;
             if proposal.dry_run || (proposal.guard.is_none() && policy.is_none()) {
                 return self.try_apply(proposal, linted);

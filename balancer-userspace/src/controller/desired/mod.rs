@@ -1,9 +1,12 @@
 //! What should run: the config file, what commands set over it, the history, and a change on probation.
 
+pub(crate) mod empty;
 pub(crate) mod file;
 pub(crate) mod overrides;
 pub(crate) mod preview;
 pub(crate) mod probation;
+pub(crate) mod settling;
+mod way;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -12,10 +15,10 @@ use self::probation::Probation;
 use crate::controller::transaction::Warned;
 use crate::history::History;
 use crate::model::Config;
+use crate::moment::Moment;
 use crate::state::Overrides;
 
 pub(crate) struct Desired {
-use crate::moment::Moment;
     pub(crate) path: PathBuf,
     pub(crate) config: Config,
     /// The text that `config` was read from.

@@ -189,14 +189,20 @@ impl State {
     }
 
     fn compare_file(&self) -> Option<Gap> {
-        let found = match std::fs::read_to_string(&self.desired.path) {
+        let found = match spec::content(&self.desired.path) {
             Ok(text) if text == self.desired.text => return None,
             Ok(text) => first_difference(&self.desired.text, &text),
-            Err(error) => error.to_string(),
+            Err(why) => format!("it {why}"),
         };
         let entry = self.desired.path.display().to_string();
         let expected = "what runs".to_owned();
         Some(Gap { entry, expected, ..gap(catalogue::FILE.name, Layer::Config, Layer::File, "", &found) })
+    }
+
+    /// Which comparison found that the file differs, where nothing refused the file.
+    pub(crate) fn overlooked_file(&self) -> Option<u64> {
+        let differs = self.watch.drift.gaps.iter().any(|gap| gap.to == Layer::File);
+        (differs && self.desired.refused.is_none()).then_some(self.watch.drift.counted.cycles)
     }
 
     /// Counts new flows and judges them.

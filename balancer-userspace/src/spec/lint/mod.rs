@@ -4,6 +4,7 @@
 mod alike;
 mod host;
 mod loads;
+mod node;
 mod services;
 mod weights;
 
@@ -48,6 +49,7 @@ impl Loaded {
         services::check(&lint);
         alike::check(&lint);
         host::check(&lint);
+        node::check(&lint, &self.text);
         let used = problems.silence(&self.silences);
         for (silence, _) in self.silences.iter().zip(used).filter(|(_, used)| !used) {
             let message = format!("nothing here has {}", silence.id);
