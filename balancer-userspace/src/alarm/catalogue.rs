@@ -55,6 +55,8 @@ alarms! {
     REPLACED = "BalancerProgramReplaced", Critical, "another XDP program is in the place of the balancer's";
     DETACHED = "BalancerProgramDetached", Critical, "the balancer's program is not on an interface that it should be on";
     SERVICE_DOWN = "BalancerServiceDown", Critical, "no backend of a service takes new flows";
+    STATE_DIR = "BalancerStateDirUnwritable", Critical, "the state directory can't be written";
+    DAMAGED = "BalancerStateDamaged", Critical, "a file of the state directory was damaged, and what it held is not in force";
     DISAGREES = "BalancerExplainDisagrees", Critical, "the loaded program decided otherwise than the model of it";
     BACKEND_DOWN = "BalancerBackendDown", Warning, "a backend that should take flows takes none";
     ROUNDED = "BalancerShareRounded", Warning, "a backend's part of the table is not what its weight asks for";

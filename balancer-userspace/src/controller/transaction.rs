@@ -15,8 +15,8 @@ use crate::controller::state::State;
 use crate::history::{Entry, Outcome, Record, digest};
 use crate::host;
 use crate::model::{Config, Service, ServiceName};
-use crate::spec::{self, Diagnostic, Diagnostics, Loaded, Severity};
 use crate::moment::Moment;
+use crate::spec::{self, Diagnostic, Diagnostics, Loaded, Severity};
 use crate::state::replace_file;
 
 /// Who asks for a change, and why.

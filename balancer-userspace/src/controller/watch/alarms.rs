@@ -111,6 +111,13 @@ impl State {
         if let Some(error) = &self.watch.drift.failed {
             raise(&catalogue::UNVERIFIED, Subject::default(), error.clone());
         }
+        if let Some(why) = self.store.trouble() {
+            raise(&catalogue::STATE_DIR, Subject::default(), format!("changes can't be kept: {why}"));
+        }
+        for damaged in self.store.damaged() {
+            let file = damaged.split(' ').next().unwrap_or_default().to_owned();
+            raise(&catalogue::DAMAGED, Subject::entry(file), damaged);
+        }
         if let Some(why) = &self.desired.refused {
             let first = why.lines().next().unwrap_or_default();
             raise(&catalogue::REFUSED, Subject::default(), format!("what runs is older than the file: {first}"));
