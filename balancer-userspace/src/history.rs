@@ -98,10 +98,8 @@ pub struct History {
 }
 
 impl History {
-    /// # Errors
-    /// Where the file is damaged.
-    pub fn open(state: &StateDir) -> Result<Self> {
-        Ok(Self { state: state.clone(), records: state.generations()? })
+    pub fn open(state: &StateDir) -> Self {
+        Self { state: state.clone(), records: state.generations() }
     }
 
     /// Oldest first.
@@ -207,11 +205,11 @@ mod tests {
     fn records_are_kept_bounded_and_found_by_number() {
         let directory = tempfile::tempdir().unwrap();
         let state = StateDir::create(directory.path()).unwrap();
-        let mut history = History::open(&state).unwrap();
+        let mut history = History::open(&state);
         for generation in 1..=5 {
             history.add(entry(generation, &format!("# {generation}")), 3).unwrap();
         }
-        let history = History::open(&state).unwrap();
+        let history = History::open(&state);
         let numbers: Vec<u64> = history.records().iter().map(|record| record.generation).collect();
         assert_eq!(numbers, [3, 4, 5]);
         assert_eq!(history.content(history.find(4).unwrap()).unwrap(), "# 4");
@@ -224,14 +222,14 @@ mod tests {
     fn whatever_is_changed_shows() {
         let directory = tempfile::tempdir().unwrap();
         let state = StateDir::create(directory.path()).unwrap();
-        let mut history = History::open(&state).unwrap();
+        let mut history = History::open(&state);
         for generation in 1..=3 {
             history.add(entry(generation, &format!("# {generation}")), 10).unwrap();
         }
         let intact = history.records().to_vec();
         let said = |records: &[Record]| {
             state.save_generations(records).unwrap();
-            History::open(&state).unwrap().verify().map_err(|error| error.to_string())
+            History::open(&state).verify().map_err(|error| error.to_string())
         };
         let mut changed = intact.clone();
         changed[1].uid = Some(1000);

@@ -1,19 +1,29 @@
 //! Which table each service had, since when and why: what `explain` needs to say who put an owner there, and where a flow
 //! went at some time. A table is not kept but what it is computed from.
+//!
+//! Who knows the seed can open flows that all go to one backend, so it is not in the file: a mark stands for it, by which a
+//! start recognises the seed of the config, or of one that the history still has. Where none has it any more, the change is
+//! still told, but what slot a flow had then is not.
+
+mod line;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, OpenOptions};
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 use balancer_common::hash::{self, HashKeys};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::maglev;
-use crate::model::{BackendName, ServiceName, TableSize, Weight};
-use crate::state::replace_file;
+use crate::model::{BackendName, Service, ServiceName, TableSize, Weight};
+use crate::plan::flow_keys;
+use crate::state::write_private;
+
+pub use self::line::{Mark, seeds_in};
 
 /// Changes that are kept of a service.
 const MOST: usize = 200;
@@ -21,7 +31,7 @@ const MOST: usize = 200;
 const LOOKED_THROUGH: usize = 32;
 
 /// A table that came into force.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Change {
     pub generation: u64,
     /// RFC 3339, UTC.
@@ -29,13 +39,23 @@ pub struct Change {
     pub service: ServiceName,
     /// What brought it, such as `weight 300 of web/b1 by uid 0` or `web/b1 is down`.
     pub cause: String,
-    pub seed: u64,
+    /// Stands for the secret.
+    pub mark: Mark,
     pub table_size: TableSize,
-    /// Of the flow hash.
-    pub keys: [u64; 2],
     pub port_mask: u32,
     /// Weights above 0, in the order of the config.
     pub weights: Vec<(BackendName, Weight)>,
+    /// Known of what this controller wrote, and of what it recognised.
+    #[serde(skip)]
+    pub secret: Option<Secret>,
+}
+
+/// What a flow's slot and a slot's owner are computed with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Secret {
+    pub seed: u64,
+    /// Of the flow hash.
+    pub keys: [u64; 2],
 }
 
 /// What of a flow decides on its slot.
@@ -48,21 +68,21 @@ pub struct Hashed {
 }
 
 impl Change {
-    /// The slot of a flow.
-    pub fn slot(&self, flow: &Hashed) -> u32 {
-        let keys = HashKeys { first: self.keys[0], second: self.keys[1] };
-        let hash = hash::of_flow(&keys, flow.is_ipv6, &flow.source, flow.ports & self.port_mask);
-        hash::slot(hash, self.table_size.get())
+    /// The slot of a flow, where the secret is known.
+    pub fn slot(&self, flow: &Hashed) -> Option<u32> {
+        let [first, second] = self.secret?.keys;
+        let hash = hash::of_flow(&HashKeys { first, second }, flow.is_ipv6, &flow.source, flow.ports & self.port_mask);
+        Some(hash::slot(hash, self.table_size.get()))
     }
 
     /// Who new flows of the slot went to.
     pub fn owner(&self, slot: u32) -> Option<&BackendName> {
-        let table = maglev::build(self.table_size, self.seed, &self.weights);
+        let table = maglev::build(self.table_size, self.secret?.seed, &self.weights);
         self.weights.get(usize::from(*table.get(slot as usize)?)).map(|(name, _)| name)
     }
 
     fn same_mapping(&self, other: &Self) -> bool {
-        (self.keys, self.port_mask, self.table_size) == (other.keys, other.port_mask, other.table_size)
+        (&self.mark, self.port_mask, self.table_size) == (&other.mark, other.port_mask, other.table_size)
     }
 }
 
@@ -71,34 +91,68 @@ impl Change {
 pub struct Journal {
     path: PathBuf,
     changes: BTreeMap<ServiceName, VecDeque<Change>>,
+    /// Lines of the file; nothing where it is not what it should be.
+    lines: Option<usize>,
 }
 
 impl Journal {
-    /// Reads what an earlier controller wrote; a line that was cut off is passed over.
-    ///
-    /// # Errors
-    /// Where the file can't be read or written.
-    pub fn open(state_dir: &Path) -> Result<Self> {
+    /// Reads what an earlier controller wrote; what is no whole line of a change is passed over. `services` and `seed` are
+    /// those of the config; `older` gives further seeds, where there are changes of another.
+    pub fn open(state_dir: &Path, services: &[Service], seed: u64, older: impl FnOnce() -> Vec<u64>) -> Self {
         let path = state_dir.join("tables.jsonl");
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-            Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
-        };
-        let mut journal = Self { path, changes: BTreeMap::new() };
-        let mut read = 0;
-        for change in text.lines().filter_map(|line| serde_json::from_str(line).ok()) {
-            read += 1;
-            journal.keep(change);
+        let read = fs::read(&path).unwrap_or_else(|error| {
+            if error.kind() != std::io::ErrorKind::NotFound {
+                log::error!("what tables were computed from before is not known: reading {}: {error}", path.display());
+            }
+            Vec::new()
+        });
+        let text = String::from_utf8_lossy(&read);
+        let mut journal = Self { path, changes: BTreeMap::new(), lines: Some(0) };
+        for line in text.lines() {
+            match line::read(line) {
+                Some((change, is_private)) => {
+                    journal.lines = journal.lines.filter(|_| is_private).map(|lines| lines + 1);
+                    journal.keep(change);
+                }
+                None => journal.lines = None,
+            }
         }
-        let kept: usize = journal.changes.values().map(VecDeque::len).sum();
-        if read > kept * 2 || (!text.is_empty() && !text.ends_with('\n')) {
-            let mut all: Vec<&Change> = journal.changes.values().flatten().collect();
-            all.sort_by_key(|change| change.generation);
-            let lines: Vec<String> = all.into_iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
-            replace_file(&journal.path, &(lines.join("\n") + "\n"))?;
+        if !journal.recognise(services, &[seed]) {
+            journal.recognise(services, &older());
         }
-        Ok(journal)
+        journal.tidy().unwrap_or_else(|error| log::error!("{error:#}"));
+        journal
+    }
+
+    /// Finds the secrets of changes among those that these seeds make. Whether all are known now that could be.
+    fn recognise(&mut self, services: &[Service], seeds: &[u64]) -> bool {
+        let mut all = true;
+        for service in services {
+            let secret = |seed: &u64| Secret { seed: *seed, keys: flow_keys(service, *seed) };
+            let secrets: Vec<(Mark, Secret)> =
+                seeds.iter().map(secret).map(|secret| (Mark::of(&secret), secret)).collect();
+            for change in self.changes.get_mut(&service.name).into_iter().flatten().filter(|c| c.secret.is_none()) {
+                change.secret = secrets.iter().find(|(mark, _)| *mark == change.mark).map(|(_, secret)| *secret);
+                all &= change.secret.is_some();
+            }
+        }
+        all
+    }
+
+    /// Writes the file anew where it holds more than twice what is kept, or what it should not.
+    fn tidy(&mut self) -> Result<()> {
+        let kept: usize = self.changes.values().map(VecDeque::len).sum();
+        if self.lines.is_some_and(|lines| lines <= kept * 2) {
+            return Ok(());
+        }
+        self.lines = None;
+        let mut all: Vec<&Change> = self.changes.values().flatten().collect();
+        all.sort_by_key(|change| change.generation);
+        let lines: Vec<String> = all.into_iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
+        let text: String = lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect();
+        write_private(&self.path, &text).with_context(|| format!("writing {}", self.path.display()))?;
+        self.lines = Some(kept);
+        Ok(())
     }
 
     fn keep(&mut self, change: Change) {
@@ -114,23 +168,27 @@ impl Journal {
     /// # Errors
     /// Where the file can't be written; they are kept in memory all the same.
     pub fn note(&mut self, changes: Vec<Change>) -> Result<()> {
-        let mut lines = String::new();
+        let (mut lines, mut count) = (String::new(), 0);
         for change in changes {
             let last = self.changes.get(&change.service).and_then(VecDeque::back);
             if last.is_some_and(|last| last.same_mapping(&change) && last.weights == change.weights) {
                 continue;
             }
             lines += &(serde_json::to_string(&change)? + "\n");
+            count += 1;
             self.keep(change);
         }
-        if lines.is_empty() {
+        if count == 0 {
             return Ok(());
         }
-        let mut file = OpenOptions::new().create(true).append(true).open(&self.path);
-        let written = file.as_mut().map_err(|error| std::io::Error::from(error.kind()));
-        written
-            .and_then(|file| file.write_all(lines.as_bytes()))
-            .with_context(|| format!("writing {}", self.path.display()))
+        // A line of which half was written, or one that the disk did not take, is written with all the others.
+        if let Some(before) = self.lines.take() {
+            let open = OpenOptions::new().create(true).append(true).mode(0o600).open(&self.path);
+            open.and_then(|mut file| file.write_all(lines.as_bytes()))
+                .with_context(|| format!("writing {}", self.path.display()))?;
+            self.lines = Some(before + count);
+        }
+        self.tidy()
     }
 
     /// The table in force at a time.
@@ -148,9 +206,9 @@ impl Journal {
     pub fn put_there(&self, service: &ServiceName, slot: u32) -> Option<&Change> {
         let mut changes = self.changes.get(service)?.iter().rev().take(LOOKED_THROUGH);
         let mut found = changes.next()?;
-        let owner = found.owner(slot);
+        let Some(owner) = found.owner(slot) else { return Some(found) };
         for older in changes {
-            if !older.same_mapping(found) || older.owner(slot) != owner {
+            if !older.same_mapping(found) || older.owner(slot) != Some(owner) {
                 break;
             }
             found = older;
@@ -160,57 +218,4 @@ impl Journal {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn change(generation: u64, weights: &[u32]) -> Change {
-        let named =
-            |(place, weight): (usize, &u32)| (format!("b{place}").parse().unwrap(), Weight::new(*weight).unwrap());
-        Change {
-            generation,
-            at: format!("2026-11-21T10:00:{generation:02}.000Z"),
-            service: "web".parse().unwrap(),
-            cause: format!("change {generation}"),
-            seed: 1,
-            table_size: TableSize::new(1009).unwrap(),
-            keys: [1, 2],
-            port_mask: u32::MAX,
-            weights: weights.iter().enumerate().map(named).collect(),
-        }
-    }
-
-    #[test]
-    fn an_owner_came_with_the_change_after_the_last_other_one() {
-        let directory = tempfile::tempdir().unwrap();
-        let mut journal = Journal::open(directory.path()).unwrap();
-        let service = "web".parse().unwrap();
-        for (generation, weights) in [(1, [1, 1]), (2, [1, 3]), (3, [1, 3]), (4, [1, 9]), (5, [2, 9])] {
-            journal.note(vec![change(generation, &weights)]).unwrap();
-        }
-        let again = Journal::open(directory.path()).unwrap();
-        assert_eq!(again.changes, journal.changes);
-        assert_eq!(journal.changes[&service].len(), 4, "one changed nothing");
-        for slot in 0..1009 {
-            let owners: Vec<_> = journal.changes[&service].iter().map(|change| change.owner(slot).cloned()).collect();
-            let since = (1..owners.len()).rev().find(|place| owners[*place] != owners[place - 1]).unwrap_or(0);
-            assert_eq!(journal.put_there(&service, slot).unwrap(), &journal.changes[&service][since]);
-        }
-        let time = humantime::parse_rfc3339("2026-11-21T10:00:03.500Z").unwrap();
-        assert_eq!(journal.at(&service, time).unwrap().generation, 2);
-        assert_eq!(journal.at(&service, SystemTime::UNIX_EPOCH), None);
-    }
-
-    #[test]
-    fn a_line_that_was_cut_off_is_passed_over() {
-        let directory = tempfile::tempdir().unwrap();
-        let mut journal = Journal::open(directory.path()).unwrap();
-        journal.note(vec![change(1, &[1, 1])]).unwrap();
-        let path = directory.path().join("tables.jsonl");
-        let text = fs::read_to_string(&path).unwrap();
-        fs::write(&path, text.clone() + &text[..40]).unwrap();
-        let mut journal = Journal::open(directory.path()).unwrap();
-        journal.note(vec![change(2, &[1, 2])]).unwrap();
-        let again = Journal::open(directory.path()).unwrap();
-        assert_eq!(again.changes[&"web".parse().unwrap()].len(), 2);
-    }
-}
+mod tests;

@@ -1,10 +1,13 @@
 //! The log of the controller. An error that a loop meets again and again is said once, and then counted once a minute.
 
 use std::collections::HashMap;
+use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::{Level, Log, Metadata, Record};
+
+use crate::printable;
 
 /// The target of errors that answer something that was asked for: each is said.
 pub const ASKED: &str = "balancer::asked";
@@ -93,11 +96,19 @@ impl<L: Log> Log for Limited<L> {
 pub fn start() {
     // What the XDP program says is chosen by `node.datapath_log`, in the kernel.
     let filter = env_logger::Env::default().default_filter_or("info,balancer_xdp=trace");
-    let log = env_logger::Builder::from_env(filter).format_target(false).build();
+    let log = env_logger::Builder::from_env(filter).format(|out, record| log_line(out, record)).build();
     let level = log.filter();
     if log::set_boxed_logger(Box::new(Limited { log, repeats: Mutex::default() })).is_ok() {
         log::set_max_level(level);
     }
+}
+
+/// One record. What follows its first line is indented, so that no text can pass for a record of its own.
+fn log_line(out: &mut env_logger::fmt::Formatter, record: &Record<'_>) -> std::io::Result<()> {
+    let (time, level) = (out.timestamp(), record.level());
+    let message = record.args().to_string();
+    let message = printable::block(&message).replace('\n', "\n    ");
+    writeln!(out, "[{time} {level:<5}] {message}")
 }
 
 /// Says how often errors came again; once a second.

@@ -1,18 +1,31 @@
 //! What outlives the controller on disk: weights and drains set by command, which index of the kernel's maps belongs
-//! to whom, and how healthy backends were. Each file is written whole to a new name and renamed over the old; what must
-//! survive a loss of power, which the kernel's maps do not, is synced before.
+//! to whom, how healthy backends were, and the history. Each file is written whole to a new name and renamed over the old;
+//! what must survive a loss of power, which the kernel's maps do not, is synced before.
+//!
+//! What is *saved* is on disk, or the caller is told that it is not, and decides. What is *kept* is in force at once, and is
+//! written as soon as the disk takes it: a disk that is full, read-only or gone stops no forwarding. A file that is damaged
+//! stops nothing either: it is moved aside, and an alarm names it.
+
+mod disk;
+mod private;
+mod replace;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use balancer_common::slot::BackendIndex;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use self::disk::{Disk, File};
+pub use self::private::{leftovers, make_private};
+pub use self::replace::replace_file;
+pub(crate) use self::replace::write_private;
+use self::replace::{Durable, write_whole};
 use crate::dataplane::Counters;
 use crate::health::Health;
 use crate::history::Record;
@@ -94,102 +107,148 @@ pub struct Allocated {
 
 pub type Healths = BTreeMap<BackendId, Health>;
 
-/// Whether a file must survive a loss of power.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Durable {
-    Yes,
-    No,
-}
+/// Its files.
+const OVERRIDES: File = File::durable("overrides.json", "weights and drains set by command are not in force");
+const ALLOCATIONS: File = File::of_the_kernel("kernel.json", "who had which place in the kernel's maps is not known");
+const GENERATION: File = File::of_the_kernel("generation.json", "the number of the generation starts again");
+const HEALTHS: File = File::of_the_kernel("health.json", "every backend is checked anew");
+const GUARD: File = File::durable("guard.json", "a guarded change that nobody confirmed stays in force");
+const ACCEPTED: File = File::durable("accepted.json", "alarms come of findings that somebody accepted before");
+const HISTORY: File = File::durable("history.json", "the history starts anew, and nothing older can be rolled back to");
+/// Directory of the contents of config files.
+const CONTENTS: &str = "generations";
 
 #[derive(Debug, Clone)]
 pub struct StateDir {
-    path: PathBuf,
+    disk: Arc<Disk>,
 }
 
 impl StateDir {
+    /// Makes the directory where it is not there. Where the disk does not allow that now, that is a trouble and no error.
+    ///
+    /// # Errors
+    /// Where the path can't be one of a directory.
     pub fn create(path: &Path) -> Result<Self> {
-        fs::create_dir_all(path).with_context(|| format!("making `node.state_dir` = {}", path.display()))?;
-        Ok(Self { path: path.to_owned() })
+        let disk = Disk::open(path).with_context(|| format!("making `node.state_dir` = {}", path.display()))?;
+        Ok(Self { disk: Arc::new(disk) })
     }
 
-    pub fn overrides(&self) -> Result<Overrides> {
-        self.read("overrides.json", Durable::Yes)
+    pub fn path(&self) -> &Path {
+        self.disk.path()
     }
 
+    /// Why the last write failed, while that lasts.
+    pub fn trouble(&self) -> Option<String> {
+        self.disk.trouble()
+    }
+
+    /// Damaged files that were moved aside and are still there, each with what that means.
+    pub fn damaged(&self) -> Vec<String> {
+        self.disk.damaged()
+    }
+
+    /// Tries now and then whether the directory can be written, and writes what it does not have yet.
+    pub fn look_after(&self, now: Instant) {
+        self.disk.look_after(now);
+    }
+
+    pub fn overrides(&self) -> Overrides {
+        self.disk.read(OVERRIDES)
+    }
+
+    /// # Errors
+    /// Where they are not on disk.
     pub fn save_overrides(&self, overrides: &Overrides) -> Result<()> {
-        self.write("overrides.json", overrides, Durable::Yes)
+        self.disk.save(OVERRIDES, overrides)
     }
 
-    /// Without it, alarms come that somebody has accepted before.
-    pub fn accepted(&self) -> Result<Vec<Accepted>> {
-        self.read("accepted.json", Durable::No)
+    pub fn keep_overrides(&self, overrides: &Overrides) {
+        self.disk.keep(OVERRIDES, overrides);
     }
 
-    pub fn save_accepted(&self, accepted: &[Accepted]) -> Result<()> {
-        self.write("accepted.json", &accepted, Durable::Yes)
+    /// Findings that somebody accepted.
+    pub fn accepted(&self) -> Vec<Accepted> {
+        self.disk.read(ACCEPTED)
     }
 
-    pub fn allocations(&self) -> Result<Allocations> {
-        self.read("kernel.json", Durable::No)
+    pub fn keep_accepted(&self, accepted: &[Accepted]) {
+        self.disk.keep(ACCEPTED, &accepted);
     }
 
-    pub fn save_allocations(&self, allocations: &Allocations) -> Result<()> {
-        self.write("kernel.json", allocations, Durable::No)
+    pub fn allocations(&self) -> Allocations {
+        self.disk.read(ALLOCATIONS)
+    }
+
+    pub fn keep_allocations(&self, allocations: &Allocations) {
+        self.disk.keep(ALLOCATIONS, allocations);
     }
 
     /// Number of the last applied state; 0 before the first.
-    pub fn generation(&self) -> Result<u64> {
-        self.read("generation.json", Durable::No)
+    pub fn generation(&self) -> u64 {
+        self.disk.read(GENERATION)
     }
 
-    pub fn save_generation(&self, generation: u64) -> Result<()> {
-        self.write("generation.json", &generation, Durable::No)
+    pub fn keep_generation(&self, generation: u64) {
+        self.disk.keep(GENERATION, &generation);
     }
 
-    pub fn healths(&self) -> Result<Healths> {
-        self.read("health.json", Durable::No)
+    pub fn healths(&self) -> Healths {
+        self.disk.read(HEALTHS)
     }
 
-    pub fn save_healths(&self, healths: &Healths) -> Result<()> {
-        self.write("health.json", healths, Durable::No)
+    pub fn keep_healths(&self, healths: &Healths) {
+        self.disk.keep(HEALTHS, healths);
     }
 
     /// What a guarded change that nobody has confirmed is to go back to.
-    pub fn guard(&self) -> Result<Option<Fallback>> {
-        self.read("guard.json", Durable::Yes)
+    pub fn guard(&self) -> Option<Fallback> {
+        self.disk.read(GUARD)
     }
 
+    /// # Errors
+    /// Where it is not on disk.
     pub fn save_guard(&self, fallback: Option<&Fallback>) -> Result<()> {
-        self.write("guard.json", &fallback, Durable::Yes)
+        self.disk.save(GUARD, &fallback)
     }
 
     /// Generations, oldest first.
-    pub fn generations(&self) -> Result<Vec<Record>> {
-        self.read("history.json", Durable::Yes)
+    pub fn generations(&self) -> Vec<Record> {
+        self.disk.read(HISTORY)
     }
 
+    /// # Errors
+    /// Where they are not on disk.
     pub fn save_generations(&self, records: &[Record]) -> Result<()> {
-        self.write("history.json", &records, Durable::Yes)
+        self.disk.save(HISTORY, &records)
     }
 
     /// The content of a config file that was in force, by its SHA-256.
+    ///
+    /// # Errors
+    /// Where it can't be read.
     pub fn content(&self, digest: &str) -> Result<String> {
         let path = self.content_path(digest);
         fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
     }
 
+    /// # Errors
+    /// Where it is not on disk.
     pub fn save_content(&self, digest: &str, text: &str) -> Result<()> {
         let path = self.content_path(digest);
         if path.exists() {
             return Ok(());
         }
-        fs::create_dir_all(self.path.join(CONTENTS))?;
-        write_whole(&path, text.as_bytes(), Durable::Yes).with_context(|| format!("writing {}", path.display()))
+        let written = private::make_directory(&self.path().join(CONTENTS))
+            .and_then(|()| write_whole(&path, text.as_bytes(), Durable::Yes));
+        self.disk.noted(written).with_context(|| format!("writing {}", path.display()))
     }
 
-    /// Removes contents that no record names.
+    /// Removes contents that no record names. While a damaged history lies beside, its contents stay as well.
     pub fn keep_contents(&self, digests: &BTreeSet<&str>) {
-        for entry in fs::read_dir(self.path.join(CONTENTS)).into_iter().flatten().flatten() {
+        if self.disk.has_damaged(HISTORY) {
+            return;
+        }
+        for entry in fs::read_dir(self.path().join(CONTENTS)).into_iter().flatten().flatten() {
             let name = entry.file_name();
             let kept = name.to_str().and_then(|name| name.strip_suffix(".toml")).is_some_and(|n| digests.contains(n));
             if !kept {
@@ -198,61 +257,15 @@ impl StateDir {
         }
     }
 
+    /// All contents that are stored.
+    pub fn contents(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.path().join(CONTENTS)).into_iter().flatten().flatten();
+        entries.filter_map(|entry| fs::read_to_string(entry.path()).ok()).collect()
+    }
+
     fn content_path(&self, digest: &str) -> PathBuf {
-        self.path.join(CONTENTS).join(format!("{digest}.toml"))
+        self.path().join(CONTENTS).join(format!("{digest}.toml"))
     }
-
-    fn read<T: DeserializeOwned + Default>(&self, name: &str, durable: Durable) -> Result<T> {
-        let path = self.path.join(name);
-        let text = match fs::read_to_string(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(T::default()),
-            other => other.with_context(|| format!("reading {}", path.display()))?,
-        };
-        match serde_json::from_str(&text) {
-            Ok(value) => Ok(value),
-            // Lost with the power, and so are the kernel's maps that it speaks of.
-            Err(error) if durable == Durable::No => {
-                log::warn!("{} is damaged and ignored: {error}", path.display());
-                Ok(T::default())
-            }
-            Err(error) => {
-                Err(error).with_context(|| format!("{} is damaged; move it away to start without it", path.display()))
-            }
-        }
-    }
-
-    fn write<T: Serialize>(&self, name: &str, value: &T, durable: Durable) -> Result<()> {
-        let path = self.path.join(name);
-        let attempt = || write_whole(&path, &serde_json::to_vec(value)?, durable);
-        attempt().with_context(|| format!("writing {}", path.display()))
-    }
-}
-
-/// Directory of the contents of config files.
-const CONTENTS: &str = "generations";
-
-/// Puts a file in the place of another of this name, which keeps its mode.
-pub fn replace_file(path: &Path, text: &str) -> Result<()> {
-    // Where the path is a link, what it points to is meant.
-    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    write_whole(&path, text.as_bytes(), Durable::Yes).with_context(|| format!("writing {}", path.display()))
-}
-
-fn write_whole(path: &Path, bytes: &[u8], durable: Durable) -> Result<()> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new().prefix(".balancer-").tempfile_in(directory)?;
-    file.write_all(bytes)?;
-    if let Ok(before) = fs::metadata(path) {
-        file.as_file().set_permissions(before.permissions())?;
-    }
-    if durable == Durable::Yes {
-        file.as_file().sync_all()?;
-    }
-    file.persist(path)?;
-    if durable == Durable::Yes {
-        File::open(directory)?.sync_all()?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -260,10 +273,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_saved_is_read_back_and_damage_is_named() {
+    fn what_is_saved_is_read_back() {
         let directory = tempfile::tempdir().unwrap();
         let state = StateDir::create(directory.path()).unwrap();
-        assert_eq!(state.allocations().unwrap(), Allocations::default());
+        assert_eq!(state.allocations(), Allocations::default());
         let mut allocations = Allocations { instance: 7, ..Allocations::default() };
         allocations.services.insert("web".parse().unwrap(), 3);
         allocations.backends.insert(
@@ -272,13 +285,86 @@ mod tests {
         );
         let allocated = Allocated { index: 8, base: Counters::default(), identity: "l2 192.0.2.2".to_owned() };
         allocations.leaving.push(Leaving { id: "web/b".parse().unwrap(), allocated, since: 5 });
-        state.save_allocations(&allocations).unwrap();
-        assert_eq!(state.allocations().unwrap(), allocations);
-        fs::write(directory.path().join("overrides.json"), "{").unwrap();
-        let error = format!("{:#}", state.overrides().unwrap_err());
-        assert!(error.contains("overrides.json is damaged"), "{error}");
+        state.keep_allocations(&allocations);
+        assert_eq!(state.allocations(), allocations);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "no temporary file is left");
         fs::write(directory.path().join("kernel.json"), "").unwrap();
-        assert_eq!(state.allocations().unwrap(), Allocations::default(), "lost with the maps it spoke of");
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2, "no temporary file is left");
+        assert_eq!(state.allocations(), Allocations::default(), "lost with the maps it spoke of");
+        assert_eq!(state.damaged(), Vec::<String>::new(), "a loss of power leaves empty files");
+    }
+
+    #[test]
+    fn a_damaged_file_is_moved_aside_and_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = StateDir::create(directory.path()).unwrap();
+        let damages: [(&str, &[u8]); 4] = [
+            ("overrides.json", b"{"),
+            ("guard.json", b"{\"text\": \"\xff\"}"),
+            ("history.json", b"\xff\xfe"),
+            ("kernel.json", b"[1, 2]"),
+        ];
+        for (name, bytes) in damages {
+            fs::write(directory.path().join(name), bytes).unwrap();
+        }
+        state.save_content("1", "# old").unwrap();
+        assert_eq!((state.overrides(), state.guard()), (Overrides::new(), None));
+        assert_eq!((state.generations(), state.allocations()), (Vec::new(), Allocations::default()));
+        let damaged = StateDir::create(directory.path()).unwrap().damaged();
+        assert_eq!(damaged.len(), 4, "{damaged:?}");
+        for ((name, bytes), said) in damages.iter().zip(["set by command", "guarded", "history starts", "places"]) {
+            assert!(damaged.iter().any(|one| one.starts_with(name) && one.contains(said)), "{name}: {damaged:?}");
+            let files = fs::read_dir(directory.path()).unwrap().flatten();
+            let aside = files.map(|file| file.path()).find(|path| path.display().to_string().contains(name)).unwrap();
+            assert_eq!(&fs::read(&aside).unwrap(), bytes);
+        }
+        // What the damaged history may speak of stays.
+        state.save_overrides(&Overrides::new()).unwrap();
+        state.keep_contents(&BTreeSet::new());
+        assert_eq!(state.content("1").unwrap(), "# old");
+    }
+
+    /// A directory that takes nothing more, for root as well.
+    #[test]
+    fn what_a_disk_does_not_take_is_written_once_it_does() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, away) = (directory.path().join("state"), directory.path().join("away"));
+        let state = StateDir::create(&path).unwrap();
+        state.keep_generation(1);
+        assert_eq!(state.trouble(), None);
+        fs::rename(&path, &away).unwrap();
+        let start = Instant::now();
+        state.look_after(start);
+        assert!(state.trouble().unwrap().contains("No such file"), "{:?}", state.trouble());
+        state.keep_generation(2);
+        assert!(state.save_overrides(&Overrides::new()).is_err(), "whoever asks is told");
+        fs::create_dir(&path).unwrap();
+        state.look_after(start + std::time::Duration::from_secs(60));
+        assert_eq!(state.trouble(), None);
+        assert_eq!(StateDir::create(&path).unwrap().generation(), 2);
+    }
+
+    #[test]
+    fn nobody_else_reads_what_is_written() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("state");
+        fs::create_dir(&path).unwrap();
+        for (name, text) in [("overrides.json", "{}"), ("tables.jsonl", "")] {
+            fs::write(path.join(name), text).unwrap();
+            fs::set_permissions(path.join(name), fs::Permissions::from_mode(0o644)).unwrap();
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        let mode = |name: &str| fs::metadata(path.join(name)).unwrap().permissions().mode() & 0o777;
+        make_private(&path);
+        let state = StateDir::create(&path).unwrap();
+        state.save_overrides(&Overrides::new()).unwrap();
+        state.save_content("1", "# seed").unwrap();
+        assert_eq!([mode(""), mode("generations")], [0o700, 0o700]);
+        assert_eq!([mode("overrides.json"), mode("tables.jsonl"), mode("generations/1.toml")], [0o600; 3]);
+        // A directory with what others put there is theirs as well.
+        fs::write(path.join("theirs"), "").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        make_private(&path);
+        assert_eq!(mode(""), 0o755);
     }
 }

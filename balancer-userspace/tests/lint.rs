@@ -28,7 +28,9 @@ fn findings(name: &str) -> Diagnostics {
 fn every_finding_is_found_and_said_as_it_was() {
     for entry in &CATALOGUE {
         let found = findings(&format!("{}.toml", entry.id));
-        let said: String = found.findings.iter().map(ToString::to_string).collect();
+        // Most of these files have no seed of their own.
+        let shown = found.findings.iter().filter(|finding| finding.id == entry.id || finding.id != "BAL033");
+        let said: String = shown.map(ToString::to_string).collect();
         let own: Vec<_> = found.findings.iter().filter(|finding| finding.id == entry.id).collect();
         assert!(!own.is_empty(), "{} is not found, but\n{said}", entry.id);
         assert!(own.iter().all(|finding| finding.severity == entry.severity && finding.silenced.is_none()));

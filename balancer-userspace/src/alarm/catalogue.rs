@@ -54,31 +54,6 @@ macro_rules! alarms {
 }
 
 alarms! {
-    TABLE = "BalancerTableDiffers", Critical, "the kernel's table of a service is not the one that was planned";
-    SERVICE = "BalancerServiceEntryDiffers", Critical, "the kernel's entry of a service is not the one that was written";
-    BACKEND = "BalancerBackendEntryDiffers", Critical, "the kernel sends packets for a backend elsewhere than planned";
-    SETTINGS = "BalancerSettingsDiffer", Critical, "lists, rates, server ids or settings in the kernel were changed";
-    UNVERIFIED = "BalancerVerifyFailed", Critical, "the kernel's maps could not be read back or put right";
-    REPLACED = "BalancerProgramReplaced", Critical, "another XDP program is in the place of the balancer's";
-    DETACHED = "BalancerProgramDetached", Critical, "the balancer's program is not on an interface that it should be on";
-    SERVICE_DOWN = "BalancerServiceDown", Critical, "no backend of a service takes new flows";
-    DISAGREES = "BalancerExplainDisagrees", Critical, "the loaded program decided otherwise than the model of it";
-    BACKEND_DOWN = "BalancerBackendDown", Warning, "a backend that should take flows takes none";
-    ROUNDED = "BalancerShareRounded", Warning, "a backend's part of the table is not what its weight asks for";
-    SKEWED = "BalancerTrafficSkewed", Warning, "a backend gets more or less new flows than planned";
-    OVERLOADED = "BalancerBackendOverloaded", Warning, "a backend gets more new flows than its capacity";
-    REPEATED = "BalancerSynRepeated", Warning, "clients send their SYN again: somebody does not answer";
-    DROPPED = "BalancerPacketsDropped", Warning, "packets for services are dropped";
-    FLOW_TABLE = "BalancerFlowTableFull", Warning, "flows could not be remembered: the flow table of a service is full";
-    MAP = "BalancerMapNearlyFull", Warning, "a map of the kernel is nearly full";
-    DESCRIPTORS = "BalancerDescriptorsLow", Warning, "the controller has nearly as many files open as it may";
-    PATH_MTU = "BalancerPathMtuLowered", Warning, "a router says that the way to a backend takes smaller packets only";
-    FILE = "BalancerConfigFileDiffers", Warning, "the config file is not what runs";
-    REFUSED = "BalancerConfigRefused", Warning, "the last reload was refused: what runs is older than the file";
-    TAKEN_BACK = "BalancerChangeTakenBack", Warning, "a guarded change did harm, or nobody confirmed it, and was taken back";
-    WEBHOOK = "BalancerWebhookFailing", Warning, "alarms do not reach a webhook";
-    OVERRIDDEN = "BalancerWeightByCommand", Info, "a command's weight or drain is in force instead of the file's";
-    DRILL = "BalancerDrill", Info, "a drill: nothing is wrong";
     TABLE = alarm "BalancerTableDiffers", Critical, "the kernel's table of a service is not the one that was planned";
     SERVICE = alarm "BalancerServiceEntryDiffers", Critical, "the kernel's entry of a service is not the one that was written";
     BACKEND = alarm "BalancerBackendEntryDiffers", Critical, "the kernel sends packets for a backend elsewhere than planned";
@@ -87,6 +62,8 @@ alarms! {
     REPLACED = alarm "BalancerProgramReplaced", Critical, "another XDP program is in the place of the balancer's";
     DETACHED = alarm "BalancerProgramDetached", Critical, "the balancer's program is not on an interface that it should be on";
     SERVICE_DOWN = alarm "BalancerServiceDown", Critical, "no backend of a service takes new flows";
+    STATE_DIR = alarm "BalancerStateDirUnwritable", Critical, "the state directory can't be written";
+    DAMAGED = alarm "BalancerStateDamaged", Critical, "a file of the state directory was damaged, and what it held is not in force";
     DISAGREES = alarm "BalancerExplainDisagrees", Critical, "the loaded program decided otherwise than the model of it";
     FINDING = graded "BalancerConfigFinding", Critical, "what lint finds in the weights and the config in force, and nobody accepted";
     BACKEND_DOWN = alarm "BalancerBackendDown", Warning, "a backend that should take flows takes none";
@@ -97,6 +74,8 @@ alarms! {
     DROPPED = alarm "BalancerPacketsDropped", Warning, "packets for services are dropped";
     FLOW_TABLE = alarm "BalancerFlowTableFull", Warning, "flows could not be remembered: the flow table of a service is full";
     MAP = alarm "BalancerMapNearlyFull", Warning, "a map of the kernel is nearly full";
+    DESCRIPTORS = alarm "BalancerDescriptorsLow", Warning, "the controller has nearly as many files open as it may";
+    PATH_MTU = alarm "BalancerPathMtuLowered", Warning, "a router says that the way to a backend takes smaller packets only";
     FILE = alarm "BalancerConfigFileDiffers", Warning, "the config file is not what runs";
     REFUSED = alarm "BalancerConfigRefused", Warning, "the last reload was refused: what runs is older than the file";
     TAKEN_BACK = alarm "BalancerChangeTakenBack", Warning, "a guarded change did harm, or nobody confirmed it, and was taken back";

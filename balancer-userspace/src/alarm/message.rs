@@ -26,8 +26,7 @@ impl Sender {
     pub fn body(&self, format: WebhookFormat, alarms: &[Alarm], now: SystemTime, expires: Duration) -> String {
         let body = match format {
             WebhookFormat::Alertmanager => {
-                let expires = humantime::format_rfc3339_millis(now + expires).to_string();
-                serde_json::to_string(&alarms.iter().map(|alarm| self.alert(alarm, &expires)).collect::<Vec<_>>())
+                serde_json::to_string(&alarms.iter().map(|a| self.alert(a, span(a, now, expires))).collect::<Vec<_>>())
             }
             WebhookFormat::Json => serde_json::to_string(&Document {
                 node: &self.node,
@@ -39,7 +38,7 @@ impl Sender {
         body.unwrap_or_default()
     }
 
-    fn alert<'a>(&'a self, alarm: &'a Alarm, expires: &'a str) -> Alert<'a> {
+    fn alert<'a>(&'a self, alarm: &'a Alarm, (starts_at, ends_at): (String, String)) -> Alert<'a> {
         let subject = &alarm.subject;
         let mut labels = BTreeMap::from([
             ("alertname", alarm.alarm.as_str()),
@@ -59,7 +58,7 @@ impl Sender {
             ("description", alarm.summary.clone()),
             ("runbook_url", self.runbook(&alarm.alarm)),
         ]);
-        Alert { labels, annotations, starts_at: &alarm.since, ends_at: alarm.until.as_deref().unwrap_or(expires) }
+        Alert { labels, annotations, starts_at, ends_at }
     }
 
     fn entry<'a>(&self, alarm: &'a Alarm) -> Entry<'a> {
@@ -68,14 +67,24 @@ impl Sender {
     }
 }
 
+/// When an alarm began, and when it ends or may be taken for over. Alertmanager refuses a request with an alert that begins
+/// after its end, which a clock that was set back would make of every alarm that lasts: then it began now.
+fn span(alarm: &Alarm, now: SystemTime, expires: Duration) -> (String, String) {
+    let time = |text: &str| humantime::parse_rfc3339(text).unwrap_or(now);
+    let end = alarm.until.as_deref().map_or(now + expires, time);
+    let start = time(&alarm.since).min(now).min(end);
+    let said = |time: SystemTime| humantime::format_rfc3339_millis(time).to_string();
+    (said(start), said(end))
+}
+
 /// Of `POST /api/v2/alerts` (Alertmanager's OpenAPI description, `postableAlert`).
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Alert<'a> {
     labels: BTreeMap<&'static str, &'a str>,
     annotations: BTreeMap<&'static str, String>,
-    starts_at: &'a str,
-    ends_at: &'a str,
+    starts_at: String,
+    ends_at: String,
 }
 
 #[derive(Serialize)]
@@ -119,7 +128,7 @@ mod tests {
         let body = sender().body(
             WebhookFormat::Alertmanager,
             &[alarm(None), alarm(Some("2026-11-21T10:05:00.000Z"))],
-            SystemTime::UNIX_EPOCH,
+            humantime::parse_rfc3339("2026-11-21T10:06:00Z").unwrap(),
             Duration::from_secs(240),
         );
         let alerts: serde_json::Value = serde_json::from_str(&body).unwrap();
@@ -130,8 +139,19 @@ mod tests {
         assert_eq!(alerts[0]["labels"], labels);
         assert_eq!(alerts[0]["annotations"]["runbook_url"], "https://example.com/runbook#balancerbackenddown");
         assert_eq!(alerts[0]["startsAt"], "2026-11-21T10:00:00.000Z");
-        assert_eq!(alerts[0]["endsAt"], "1970-01-01T00:04:00.000Z");
+        assert_eq!(alerts[0]["endsAt"], "2026-11-21T10:10:00.000Z");
         assert_eq!(alerts[1]["endsAt"], "2026-11-21T10:05:00.000Z");
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_silences_no_alarm() {
+        // An hour ago by the clock that hangs on the wall, and yet later.
+        let now = humantime::parse_rfc3339("2026-11-21T09:00:00Z").unwrap();
+        let told = |alarm: &Alarm| span(alarm, now, Duration::from_secs(240));
+        let (start, end) = told(&alarm(None));
+        assert_eq!((start.as_str(), end.as_str()), ("2026-11-21T09:00:00.000Z", "2026-11-21T09:04:00.000Z"));
+        let (start, end) = told(&alarm(Some("2026-11-21T08:59:00.000Z")));
+        assert_eq!((start.as_str(), end.as_str()), ("2026-11-21T08:59:00.000Z", "2026-11-21T08:59:00.000Z"));
     }
 
     #[test]

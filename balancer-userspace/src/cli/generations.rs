@@ -8,6 +8,7 @@ use similar::TextDiff;
 use super::render::{percent, table, text, word};
 use crate::control::api::{ChangeKind, Generation, History, Plan, PlannedService, Verified, WorstLoad};
 use crate::history::Record;
+use crate::printable::line;
 
 pub(super) fn plan(plan: &Plan) -> String {
     if plan.services.is_empty() {
@@ -92,12 +93,12 @@ fn by(record: &Record) -> String {
 }
 
 fn what(record: &Record) -> String {
-    let mut what = record.command.clone();
+    let mut what = line(&record.command).into_owned();
     if !record.accepted.is_empty() {
         let _ = write!(what, ", accepting {}", record.accepted.join(", "));
     }
     if let Some(reason) = &record.reason {
-        let _ = write!(what, " ({reason})");
+        let _ = write!(what, " ({})", line(reason));
     }
     what
 }

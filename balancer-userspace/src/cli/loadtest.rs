@@ -17,6 +17,7 @@ use crate::loadtest::report::{Percentiles, Reached, Report};
 use crate::loadtest::schedule::Schedule;
 use crate::loadtest::{Load, Progress};
 use crate::model::Protocol;
+use crate::printable;
 
 /// Seconds between lines of progress where they can't be written over one another.
 const LINE_EVERY: u64 = 5;
@@ -27,6 +28,7 @@ pub(super) async fn run(client: &Client, args: &Loadtest) -> Result<ExitCode> {
     let load = load(args, service)?;
     for backend in service.backends.iter().filter(|backend| backend.state != BackendState::Up) {
         let reason = backend.reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})"));
+        let reason = printable::line(&reason);
         eprintln!("warning: {}/{} is {}{reason}", service.name, backend.name, backend.state.as_str());
     }
     if !args.yes && !confirmed(args, &load)? {

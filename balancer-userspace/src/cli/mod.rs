@@ -24,7 +24,7 @@ use tokio::runtime::Builder;
 use self::args::{Cli, Command, Format, Output, Why};
 use crate::control::api;
 use crate::control::client::{AskError, Client};
-use crate::{controller, logging, spec};
+use crate::{controller, logging, printable, spec};
 
 /// The answer is no.
 const NO: u8 = 1;
@@ -36,7 +36,7 @@ pub fn main() -> ExitCode {
     match run(cli) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("balancer: {error:#}");
+            eprintln!("balancer: {}", printable::block(&format!("{error:#}")));
             let unreachable =
                 matches!(error.downcast_ref(), Some(AskError::Unreachable { .. } | AskError::Silent { .. }));
             ExitCode::from(if unreachable { UNREACHABLE } else { NO })
@@ -156,8 +156,9 @@ fn show<T: Serialize>(output: Output, value: &T, render: impl FnOnce(&T) -> Stri
     print(&if output.json { serde_json::to_string(value)? + "\n" } else { render(value) })
 }
 
+/// Prints what may hold what somebody else wrote.
 fn print(text: &str) -> anyhow::Result<()> {
-    match std::io::stdout().write_all(text.as_bytes()) {
+    match std::io::stdout().write_all(printable::block(text).as_bytes()) {
         // Whoever read has seen enough.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         outcome => Ok(outcome?),

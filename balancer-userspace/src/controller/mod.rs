@@ -278,6 +278,7 @@ impl Controller {
     fn tick(&mut self) {
         logging::tick();
         self.running.kernel.plane.tick();
+        self.running.store.look_after(Instant::now());
         if self.running.out_of_step() {
             self.reconcile(self.running.all_services());
         }
@@ -293,6 +294,9 @@ impl Controller {
             log::error!("slots could not be settled: {error:#}");
         }
         self.running.watch_drift();
+        if let (Some(file), Some(comparison)) = (&mut self.file, self.running.overlooked_file()) {
+            file.suspect(comparison);
+        }
         let changed = self.running.watch_alarms();
         self.webhooks.tell(&changed);
         self.running.keep_drill();

@@ -14,7 +14,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
+use super::desired::empty::refuse_emptiness;
 use super::desired::file as file_watch;
+use super::desired::settling::Print;
 use super::{Controller, host};
 use crate::alarm::{Delivery, Webhooks};
 use crate::controller::desired::Desired;
@@ -37,11 +39,13 @@ use crate::controller::watch::traffic::Profile;
 use crate::dataplane::{DataPlane, Events, Lock, Pins, Told};
 use crate::health::{Health, Monitor};
 use crate::history::History;
+use crate::journal::{Journal, seeds_in};
 use crate::model::{Config, DatapathLog, Node};
+use crate::moment::Moment;
 use crate::neighbor::Resolver;
 use crate::service_manager::ServiceManager;
 use crate::spec::{self, Loaded};
-use crate::state::{Allocations, StateDir, replace_file};
+use crate::state::{Allocations, StateDir, leftovers, make_private, replace_file};
 use crate::{control, http};
 
 /// How long a cold start waits, at most, for first probes and next hops before it writes the first tables.
@@ -66,6 +70,7 @@ impl Servers {
 }
 
 pub(crate) async fn start(path: &Path, handle: Handle) -> Result<(Controller, Servers)> {
+    let mut seen = Print::of(path);
     let mut read = read(path)?;
     host::check()?;
     raise_file_limit();
@@ -73,9 +78,11 @@ pub(crate) async fn start(path: &Path, handle: Handle) -> Result<(Controller, Se
     let state = StateDir::create(&node.state_dir)?;
     let pins = Pins::create(&node.pin_dir)?;
     let lock = Lock::take(&node.state_dir, &node.pin_dir)?;
+    tidy(path, &node.state_dir);
     let taken_back = take_back_unconfirmed(path, &state)?;
     if let Some(was) = &taken_back {
         log::warn!("{was} was guarded and not confirmed when the controller ended: it is taken back");
+        seen = Print::of(path);
         read = self::read(path)?;
     }
     let (Loaded { config, text, written }, found) = read;
@@ -94,10 +101,8 @@ pub(crate) async fn start(path: &Path, handle: Handle) -> Result<(Controller, Se
     let told = follow_events(plane.take_events())?;
 
     let mut running = adopt(path, config, state, plane)?;
-    let accepted = running.store.accepted().unwrap_or_else(|error| {
-        log::error!("what was accepted before is not known: {error:#}");
-        Vec::new()
-    });
+    let accepted = running.store.accepted();
+    refuse_emptiness(&found, running.kernel.allocations.services.len())?;
     (running.desired.text, running.desired.judged) = (text, Judged::new(written, found.findings, accepted));
     running.watch.watchtower.taken_back = taken_back.map(|was| {
         let why = format!("{was} was taken back: it was not confirmed when the controller ended");
@@ -105,13 +110,14 @@ pub(crate) async fn start(path: &Path, handle: Handle) -> Result<(Controller, Se
     });
     let ended = running.end_overrides();
     if !ended.is_empty() {
-        running.store.save_overrides(&running.desired.overrides)?;
+        running.store.keep_overrides(&running.desired.overrides);
     }
     running.judge_all();
     let (report_sender, reports) = mpsc::channel(1024);
     let (event_sender, events) = mpsc::channel(1024);
     let resolver = Resolver::start(event_sender)?;
-    let file = running.desired.config.node.watch_config.then(|| file_watch::FileWatcher::new(path)).transpose()?;
+    let file =
+        running.desired.config.node.watch_config.then(|| file_watch::FileWatcher::new(path, seen)).transpose()?;
     let monitor = Monitor::new(report_sender);
     let deliveries = mpsc::unbounded_channel();
     let webhooks = webhooks(&running.desired.config.node, &deliveries.0)?;
@@ -166,11 +172,19 @@ pub(crate) fn webhooks(node: &Node, deliveries: &mpsc::UnboundedSender<Delivery>
 /// A guarded change that nobody had confirmed when the controller ended does not come again: what was before it is put into
 /// the config's file. Answers the change.
 fn take_back_unconfirmed(path: &Path, state: &StateDir) -> Result<Option<String>> {
-    let Some(fallback) = state.guard()? else { return Ok(None) };
+    let Some(fallback) = state.guard() else { return Ok(None) };
     replace_file(path, &fallback.text)?;
     state.save_overrides(&fallback.overrides)?;
     state.save_guard(None)?;
     Ok(Some(fallback.command))
+}
+
+/// What controllers that were killed left behind goes, and what others could read they no longer can.
+fn tidy(config: &Path, state_dir: &Path) {
+    let beside = std::fs::canonicalize(config).ok().and_then(|path| path.parent().map(Path::to_owned));
+    let beside = beside.unwrap_or_default();
+    leftovers(&[state_dir, &state_dir.join("generations"), &beside], SystemTime::now());
+    make_private(state_dir);
 }
 
 /// Thousands of checks at a time, and two descriptors for each table, are more files than the usual soft limit.
@@ -186,7 +200,7 @@ fn raise_file_limit() {
 /// Takes over what an earlier controller left in the kernel and on disk, as far as both belong together.
 fn adopt(path: &Path, config: Config, state: StateDir, mut plane: DataPlane) -> Result<State> {
     let (image, tables) = plane.read_back()?;
-    let mut allocations = state.allocations()?;
+    let mut allocations = state.allocations();
     if allocations.instance != plane.instance() {
         allocations = Allocations { instance: plane.instance(), ..Allocations::default() };
     }
@@ -197,8 +211,9 @@ fn adopt(path: &Path, config: Config, state: StateDir, mut plane: DataPlane) -> 
             image.backends.len()
         );
     }
-    let journal = crate::journal::Journal::open(&config.node.state_dir)?;
-    let healths = state.healths()?;
+    let older = || state.contents().iter().flat_map(|text| seeds_in(text)).collect();
+    let journal = Journal::open(&config.node.state_dir, &config.services, config.node.seed, older);
+    let healths = state.healths();
     let owners: BTreeSet<u16> = tables.values().flatten().map(|slot| slot.owner()).collect();
     let mut checked = HashMap::new();
     for (id, allocated) in &allocations.backends {
@@ -218,11 +233,11 @@ fn adopt(path: &Path, config: Config, state: StateDir, mut plane: DataPlane) -> 
             path: path.to_owned(),
             text: String::new(),
             judged: Judged::default(),
-            overrides: state.overrides()?,
-            history: History::open(&state)?,
+            overrides: state.overrides(),
+            history: History::open(&state),
             probation: None,
             applies: BTreeMap::from([("ok", 0), ("refused", 0), ("failed", 0)]),
-            applied_at: SystemTime::now(),
+            applied_at: Moment::now(),
             refused: None,
             config,
         },
@@ -234,7 +249,7 @@ fn adopt(path: &Path, config: Config, state: StateDir, mut plane: DataPlane) -> 
             unsynced: Some(tables),
             pools,
             allocations,
-            generation: state.generation()?,
+            generation: state.generation(),
             journal,
             rehearsal: Rehearsal::default(),
             interfaces: BTreeMap::new(),

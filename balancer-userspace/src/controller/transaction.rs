@@ -3,9 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use crate::control::api::{Generation, Reloaded};
+use crate::controller::desired::empty::refuse_emptiness;
 use crate::controller::desired::judged::{as_bad, brought_in};
 use crate::controller::desired::overrides::listed;
 use crate::controller::handle::Refusal;
@@ -15,6 +16,7 @@ use crate::controller::state::State;
 use crate::history::{Entry, Outcome, Record, digest};
 use crate::host;
 use crate::model::{Config, Service, ServiceName};
+use crate::moment::Moment;
 use crate::spec::{self, Diagnostic, Diagnostics, Loaded, Severity};
 use crate::state::replace_file;
 
@@ -108,6 +110,9 @@ impl State {
     /// On probation where that is asked for, or where the config asks for it.
     fn at_once_or_guarded(&mut self, proposal: &Proposal) -> Result<Reloaded, Refusal> {
         let outcome = self.linted(&proposal.file, &proposal.text).and_then(|linted| {
+            if !proposal.strict {
+                refuse_emptiness(&linted.1, self.kernel.programmed.len())?;
+            }
             let policy = self.desired.config.node.guard;
             if proposal.dry_run || (proposal.guard.is_none() && policy.is_none()) {
                 return self.try_apply(proposal, linted);
@@ -163,7 +168,7 @@ impl State {
         };
         *self.desired.applies.entry(result).or_default() += 1;
         if outcome.is_ok() {
-            (self.desired.refused, self.desired.applied_at) = (None, SystemTime::now());
+            (self.desired.refused, self.desired.applied_at) = (None, Moment::now());
         }
         outcome
     }

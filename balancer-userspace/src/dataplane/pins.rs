@@ -98,9 +98,11 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Takes the state directory and the pin directory; both are made by now.
+    /// Takes the pin directory, which is made by now, and the state directory, where there is one.
     pub fn take(state_dir: &Path, pin_dir: &Path) -> Result<Self> {
-        Ok(Self { _locks: vec![lock(state_dir)?, lock(pin_dir)?] })
+        // A state directory that the disk does not give is nobody's.
+        let state = if state_dir.is_dir() { Some(lock(state_dir)?) } else { None };
+        Ok(Self { _locks: state.into_iter().chain([lock(pin_dir)?]).collect() })
     }
 
     /// Takes the pin directory alone.

@@ -151,6 +151,12 @@ fn hash_keys(key: &ServiceKey, seed: u64) -> HashKeys {
     HashKeys { first: half(1), second: half(2) }
 }
 
+/// Keys of the hash of a service's flows.
+pub fn flow_keys(service: &Service, seed: u64) -> [u64; 2] {
+    let keys = hash_keys(&key(service.address, service.port, service.protocol), seed);
+    [keys.first, keys.second]
+}
+
 /// What of a flow's ports goes into its hash.
 fn port_mask(service: &Service) -> u32 {
     if service.affinity == Affinity::Flow { u32::MAX } else { 0 }

@@ -1,9 +1,9 @@
 //! The profile's files: one for each day, appended to, gone when they are old.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io::{ErrorKind, Write};
 use std::ops::Range;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -39,7 +39,7 @@ impl Store {
     pub fn append(&self, record: &Record) -> Result<()> {
         let path = self.path(Day::of(record.start));
         let attempt = || -> Result<()> {
-            fs::create_dir_all(&self.directory)?;
+            DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
             let mut file = File::options().create(true).append(true).mode(0o600).open(&path)?;
             Ok(file.write_all(&encode(record)?)?)
         };
@@ -58,9 +58,10 @@ impl Store {
         Ok(days)
     }
 
-    /// Removes the files of the days before `first`.
-    pub fn forget_before(&self, first: Day) -> Result<()> {
-        for day in self.days()?.into_iter().filter(|day| *day < first) {
+    /// Removes all but the last `most` days that traffic was recorded on. Days are counted and not held against the clock, so
+    /// that none goes because somebody set it.
+    pub fn keep_days(&self, most: u32, today: Day) -> Result<()> {
+        for day in surplus(&self.days()?, most, today) {
             let path = self.path(day);
             fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))?;
         }
@@ -80,6 +81,13 @@ impl Store {
         }
         Ok(stored)
     }
+}
+
+/// The days to remove: the oldest by their names, but never the one that is written to. One that a clock ahead of its time
+/// wrote keeps its place until that time comes.
+fn surplus(days: &[Day], most: u32, today: Day) -> Vec<Day> {
+    let surplus = days.len().saturating_sub(most as usize);
+    days.iter().filter(|day| **day != today).take(surplus).copied().collect()
 }
 
 #[cfg(test)]
@@ -107,8 +115,22 @@ mod tests {
         assert_eq!(found(0..u64::MAX), starts);
         assert_eq!(found(day.start()..day.start() + 60), starts[6..7]);
         assert_eq!(found(day.before(1).start() + 1..day.start() + 1), starts[5..7]);
-        store.forget_before(day.before(1)).unwrap();
+        store.keep_days(2, day).unwrap();
         assert_eq!(store.days().unwrap(), [day.before(1), day]);
+    }
+
+    #[test]
+    fn no_day_goes_because_the_clock_was_set() {
+        let day = |number: u64| Day::of(number * 86_400);
+        let days = |numbers: &[u64]| numbers.iter().map(|number| day(*number)).collect::<Vec<_>>();
+        let week = days(&[1, 2, 3, 4, 5, 6, 7]);
+        assert!(surplus(&week, 7, day(7)).is_empty());
+        // Four years ahead, and before there was a clock: the new day takes the place of one, as each does.
+        assert!(surplus(&week, 7, day(1500)).is_empty());
+        assert_eq!(surplus(&days(&[1, 2, 3, 4, 5, 6, 7, 1500]), 7, day(1500)), days(&[1]));
+        assert_eq!(surplus(&days(&[0, 1, 2, 3, 4, 5, 6, 7]), 7, day(0)), days(&[1]));
+        // And right again: the wrong day goes as the oldest does.
+        assert_eq!(surplus(&days(&[0, 2, 3, 4, 5, 6, 7, 8]), 7, day(8)), days(&[0]));
     }
 
     #[test]

@@ -37,6 +37,9 @@ pub enum Kind {
     IdleSilence,
     UnknownLoad,
     OneDomain,
+    NoServices,
+    PublishedSeed,
+    DefaultSeed,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -80,7 +83,7 @@ pub(crate) const fn entry<K: Copy>(
     Entry { kind, id, severity, title, explanation }
 }
 
-pub const CATALOGUE: [Entry; 30] = [
+pub const CATALOGUE: [Entry; 33] = [
     entry(
         Kind::Unreadable,
         "BAL001",
@@ -309,6 +312,32 @@ pub const CATALOGUE: [Entry; 30] = [
         Warning,
         "all backends of a service in one failure domain",
         "What takes the domain down takes the service down, however many backends it has.",
+    ),
+    entry(
+        Kind::NoServices,
+        "BAL031",
+        Warning,
+        "no services",
+        "Everything that is forwarded would stop. Most often the file was cut off, or another one was meant: SIGHUP, `balancer \
+         reload`, `watch_config` and a start refuse it while there are services in force. Where it is meant, accept it at \
+         `balancer apply`, or silence this finding in the file and say why.",
+    ),
+    entry(
+        Kind::PublishedSeed,
+        "BAL032",
+        Warning,
+        "a seed that everybody knows",
+        "It stands in the documentation. Who knows the seed can open flows that all go to one backend. Draw one, such as with \
+         `openssl rand -hex 8`, and give it to all balancers that share services. Established connections stay where they are.",
+    ),
+    entry(
+        Kind::DefaultSeed,
+        "BAL033",
+        Note,
+        "no seed of your own",
+        "The default is known to everybody. Who knows the seed can open flows that all go to one backend. Draw one, such as \
+         with `openssl rand -hex 8`, and give it to all balancers that share services as `node.seed`. Established connections \
+         stay where they are.",
     ),
 ];
 

@@ -110,14 +110,14 @@ impl Diagnostics {
         self
     }
 
-    pub(super) fn unreadable(file: &str, message: impl Into<String>) -> Self {
+    pub(super) fn unreadable(file: &str, (line, column): (usize, usize), why: &str) -> Self {
         let finding = Diagnostic {
             id: Kind::Unreadable.id(),
             severity: Severity::Error,
             file: file.to_owned(),
-            line: 1,
-            column: 1,
-            message: format!("the file {}", message.into()),
+            line,
+            column,
+            message: format!("the file {why}"),
             help: "give the path of a TOML file; docs/config.md describes it".to_owned(),
             silenced: None,
             subject: None,

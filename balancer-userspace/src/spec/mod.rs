@@ -40,6 +40,10 @@ pub use diagnostic::{Diagnostic, Diagnostics};
 use self::diagnostic::Problems;
 use self::reader::Section;
 use crate::model::Config;
+use crate::regular::{self, Unreadable};
+
+/// No config is larger: ten thousand services with a hundred backends each are smaller.
+const LARGEST_BYTES: u64 = 128 << 20;
 
 /// A valid config and where everything in it stands.
 #[derive(Debug)]
@@ -71,11 +75,23 @@ pub fn load(path: &Path) -> Result<Loaded, Diagnostics> {
 /// The content of the file at `path`.
 ///
 /// # Errors
-/// Where it can't be read or is no text.
+/// Where it can't be read, is no regular file, is too large or is no text.
 pub fn text(path: &Path) -> Result<String, Diagnostics> {
-    let unreadable = |why: String| Diagnostics::unreadable(&path.display().to_string(), why);
-    let bytes = std::fs::read(path).map_err(|error| unreadable(format!("can't be read: {error}")))?;
-    String::from_utf8(bytes).map_err(|_| unreadable("is not UTF-8 text".to_owned()))
+    content(path).map_err(|why| {
+        let place = match why {
+            Unreadable::NoText { line, byte, .. } => (line, byte),
+            _ => (1, 1),
+        };
+        Diagnostics::unreadable(&path.display().to_string(), place, &why.to_string())
+    })
+}
+
+/// The same, for whoever only compares it.
+///
+/// # Errors
+/// As [`text`].
+pub fn content(path: &Path) -> Result<String, Unreadable> {
+    regular::text(path, LARGEST_BYTES)
 }
 
 /// Validates `text`; `file` is what diagnostics call it. Files that the text names are looked for beside it.

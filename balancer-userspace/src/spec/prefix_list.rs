@@ -1,7 +1,6 @@
 //! A list of prefixes: an array in the config, a file beside it, or both.
 
 use std::collections::HashSet;
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,6 +10,7 @@ use super::catalogue::Kind;
 use super::diagnostic::{Problems, Span};
 use super::prefix::{self, NoPrefix};
 use super::reader::{Placed, Section};
+use crate::regular;
 
 /// Findings of one list that are said one by one; further ones are counted.
 const SAID: usize = 10;
@@ -105,15 +105,7 @@ pub(super) fn list(
 }
 
 fn content(path: &Path) -> Result<String, String> {
-    let unreadable = |error| format!("can't be read: {error}");
-    let about = fs::metadata(path).map_err(unreadable)?;
-    if !about.is_file() {
-        return Err("is not a regular file".to_owned());
-    }
-    if about.len() > LARGEST_FILE_BYTES {
-        return Err(format!("is larger than {} MiB", LARGEST_FILE_BYTES >> 20));
-    }
-    String::from_utf8(fs::read(path).map_err(unreadable)?).map_err(|_| "is not UTF-8 text".to_owned())
+    regular::text(path, LARGEST_FILE_BYTES).map_err(|why| why.to_string())
 }
 
 struct Reading {

@@ -299,7 +299,12 @@ fn a_file_that_is_none_is_named() {
     assert!(missing.contains("none.toml:1:1: error: the file can't be read"), "{missing}");
     let binary = directory.path().join("binary.toml");
     std::fs::write(&binary, [0xff, 0xfe]).unwrap();
-    assert!(load(&binary).unwrap_err().to_string().contains("is not UTF-8 text"));
+    assert!(
+        load(&binary)
+            .unwrap_err()
+            .to_string()
+            .contains(":1:1: error: the file is not UTF-8 text: line 1, byte 1 of it is 0xff")
+    );
 }
 
 /// The text with every setting that stands in a comment.

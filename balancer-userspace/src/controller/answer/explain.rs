@@ -16,7 +16,7 @@ use crate::control::api::{ConfigText, Elsewhere, Explain, Explanation, Flow, Pro
 use crate::controller::handle::Refusal;
 use crate::controller::state::State;
 use crate::dataplane::{ANSWERS, KernelTables, XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX};
-use crate::journal::{Change, Hashed};
+use crate::journal::{Change, Hashed, Mark, Secret};
 use crate::model::{BackendName, Guard, Protocol, Service, ServiceName};
 use crate::opening::Opening;
 use crate::plan::{Numbering, Placed, ServicePlan, plan_service};
@@ -241,6 +241,13 @@ impl State {
             let name = &route.service;
             return Err(Refusal::NotFound(format!("tables of {name} are known since {oldest}, not at {at}")));
         };
+        if change.secret.is_none() {
+            return Err(Refusal::NotFound(format!(
+                "{} had another seed, or was on another address, at {at} (generation {}: {}), and no stored config has it \
+                 any more: the slot of a flow can't be computed",
+                change.service, change.generation, change.cause
+            )));
+        }
         Ok(elsewhere(
             format!("at {at}, by generation {} ({})", change.generation, change.cause),
             change,
@@ -282,14 +289,15 @@ fn access(guard: &Guard) -> String {
 
 /// What of a service's plan decides on owners.
 pub(crate) fn table_of(service: &ServiceName, plan: &ServicePlan, cause: String, generation: u64) -> Change {
+    let secret = Secret { seed: plan.seed, keys: [plan.entry.keys.first, plan.entry.keys.second] };
     Change {
         generation,
         at: humantime::format_rfc3339_millis(std::time::SystemTime::now()).to_string(),
         service: service.clone(),
         cause,
-        seed: plan.seed,
+        mark: Mark::of(&secret),
+        secret: Some(secret),
         table_size: plan.table_size,
-        keys: [plan.entry.keys.first, plan.entry.keys.second],
         port_mask: plan.entry.port_mask,
         weights: plan.weighted.iter().map(|weighted| (weighted.name.clone(), weighted.weight)).collect(),
     }
@@ -297,10 +305,10 @@ pub(crate) fn table_of(service: &ServiceName, plan: &ServicePlan, cause: String,
 
 fn elsewhere(when: String, change: &Change, packet: &Packet, explanation: &Explanation) -> Elsewhere {
     let slot = change.slot(&Hashed { is_ipv6: packet.is_ipv6(), source: packet.source(), ports: packet.ports() });
-    let backend = change.owner(slot).cloned();
+    let backend = slot.and_then(|slot| change.owner(slot)).cloned();
     let now = explanation.route.as_ref();
     let same = now.is_some_and(|now| now.service == change.service && Some(&now.owner) == backend.as_ref());
-    Elsewhere { when, service: Some(change.service.clone()), slot: Some(slot), backend, same }
+    Elsewhere { when, service: Some(change.service.clone()), slot, backend, same }
 }
 
 pub(crate) fn address_of(backend: &BackendEntry) -> IpAddr {

@@ -1,7 +1,6 @@
 //! What runs, for status and metrics.
 
 use std::collections::BTreeMap;
-use std::time::SystemTime;
 
 use anyhow::Result;
 use balancer_common::layout::{ServiceCounters, flags};
@@ -28,7 +27,7 @@ impl State {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             generation: self.kernel.generation,
             config_file: self.desired.path.display().to_string(),
-            config_applied_at: humantime::format_rfc3339_seconds(self.desired.applied_at).to_string(),
+            config_applied_at: humantime::format_rfc3339_seconds(self.desired.applied_at.wall()).to_string(),
             config_refused: self.desired.refused.clone(),
             guard: self.guard(),
             alarms: self.watch.watchtower.alarms.active(),
@@ -55,11 +54,7 @@ impl State {
             dropped: self.drops()?,
             maps: self.map_fill().map(|filled| (filled.map, (filled.used, filled.capacity))).into(),
             config_applies: self.desired.applies.clone(),
-            config_last_apply_timestamp_seconds: self
-                .desired
-                .applied_at
-                .duration_since(SystemTime::UNIX_EPOCH)
-                .map_or(0.0, |since| since.as_secs_f64()),
+            config_last_apply_timestamp_seconds: self.desired.applied_at.unix_seconds(),
             generation: self.kernel.generation,
             interfaces: self
                 .kernel

@@ -36,10 +36,9 @@ impl State {
                 id,
             }
         });
-        let since_epoch = |at: SystemTime| at.duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
         WatchSample {
             cycles: counted.cycles,
-            last_timestamp_seconds: counted.at.map_or(0.0, since_epoch),
+            last_timestamp_seconds: counted.at.map_or(0.0, |at| at.unix_seconds()),
             duration_seconds: counted.took.as_secs_f64(),
             gaps,
             gaps_total: counted.gaps.clone(),

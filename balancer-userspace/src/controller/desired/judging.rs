@@ -82,10 +82,8 @@ impl State {
         };
         // What a guarded change goes back to is not to be accepted once more.
         let keep = self.desired.probation.is_some();
-        if self.desired.judged.set(findings, word, keep)
-            && let Err(error) = self.store.save_accepted(self.desired.judged.accepted())
-        {
-            log::error!("what was accepted is forgotten by the next start: {error:#}");
+        if self.desired.judged.set(findings, word, keep) {
+            self.store.keep_accepted(self.desired.judged.accepted());
         }
     }
 

@@ -1,20 +1,23 @@
 //! What should run: the config file, what commands set over it, the history, and a change on probation.
 
+pub(crate) mod empty;
 pub(crate) mod file;
 pub(crate) mod judged;
 pub(crate) mod judging;
 pub(crate) mod overrides;
 pub(crate) mod preview;
 pub(crate) mod probation;
+pub(crate) mod settling;
+mod way;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::SystemTime;
 
 use self::judged::Judged;
 use self::probation::Probation;
 use crate::history::History;
 use crate::model::Config;
+use crate::moment::Moment;
 use crate::state::Overrides;
 
 pub(crate) struct Desired {
@@ -30,7 +33,7 @@ pub(crate) struct Desired {
     pub(crate) probation: Option<Probation>,
     /// How applies ended, by result.
     pub(crate) applies: BTreeMap<&'static str, u64>,
-    pub(crate) applied_at: SystemTime,
+    pub(crate) applied_at: Moment,
     /// Why the last reload was refused.
     pub(crate) refused: Option<String>,
 }

@@ -183,7 +183,7 @@ impl State {
         self.kernel.image.backends.retain(|index, _| !freed.contains(index));
         // Tables that named them are gone with the last packet that read them by now.
         self.kernel.plane.apply(Changes { clear_backends: freed.clone(), ..Changes::default() })?;
-        self.store.save_allocations(&self.kernel.allocations)?;
+        self.store.keep_allocations(&self.kernel.allocations);
         freed.iter().for_each(|index| self.kernel.pools.backends.give_back(u32::from(*index)));
         Ok(())
     }

@@ -63,7 +63,7 @@ impl State {
             self.note_owners();
             self.kernel.plane.reset_counters(&given.fresh)?;
             self.kernel.plane.reset_service_counters(&given.numbered)?;
-            self.store.save_allocations(&self.kernel.allocations)?;
+            self.store.keep_allocations(&self.kernel.allocations);
         }
         let wanted = self.wanted_image(&plans, &removed, resync);
         let mut changes = self.kernel.image.changes_to(&wanted);
@@ -114,9 +114,7 @@ impl State {
         given: Placement,
         because: &[String],
     ) {
-        if let Err(error) = self.store.save_generation(self.kernel.generation) {
-            log::warn!("{error:#}");
-        }
+        self.store.keep_generation(self.kernel.generation);
         for name in removed {
             self.kernel.programmed.remove(name);
         }

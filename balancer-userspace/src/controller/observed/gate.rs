@@ -87,9 +87,8 @@ impl State {
         log::info!("{id} is past the gate: the doctor found nothing");
         self.observed.waiting.remove(&id);
         self.kernel.allocations.passed.insert(id.clone(), address);
-        let outcome = self.store.save_allocations(&self.kernel.allocations);
-        let outcome = outcome.and_then(|()| self.reconcile([id.service].into(), Change::default()).map(drop));
-        if let Err(error) = outcome {
+        self.store.keep_allocations(&self.kernel.allocations);
+        if let Err(error) = self.reconcile([id.service].into(), Change::default()) {
             log::error!("letting a backend in: {error:#}");
         }
     }

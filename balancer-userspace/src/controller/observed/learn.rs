@@ -167,9 +167,7 @@ impl State {
         let known =
             |(id, checked): (&BackendId, &crate::controller::observed::HealthState)| (id.clone(), checked.health);
         let healths: Healths = self.observed.checked.iter().map(known).collect();
-        if let Err(error) = self.store.save_healths(&healths) {
-            log::warn!("{error:#}");
-        }
+        self.store.keep_healths(&healths);
     }
 
     /// Whether the last write to the kernel failed.
@@ -185,10 +183,13 @@ impl State {
         }
         let detached: Vec<&str> =
             self.kernel.interfaces.iter().filter(|(_, state)| state.is_err()).map(|(name, _)| name.as_str()).collect();
-        if detached.is_empty() {
-            return Ok(());
+        if !detached.is_empty() {
+            return Err(Refusal::Failed(format!("not attached to {}", detached.join(", "))));
         }
-        Err(Refusal::Failed(format!("not attached to {}", detached.join(", "))))
+        match self.store.trouble() {
+            Some(why) => Err(Refusal::Failed(format!("packets are forwarded, but changes can't be kept: {why}"))),
+            None => Ok(()),
+        }
     }
 }
 

@@ -8,8 +8,8 @@ use crate::alarm::{Alarm, Alarms, Delivery, Raised, Subject};
 use crate::control::api::Gap;
 use crate::controller::state::State;
 use crate::controller::watch::counts::Counts;
-use crate::descriptors;
 use crate::controller::watch::findings;
+use crate::descriptors;
 use crate::doctor::Filled;
 
 /// How far back rates reach.
@@ -87,7 +87,7 @@ impl State {
             Err(error) => log::error!("{error:#}"),
         }
         let mut raised: Vec<Raised> = self.watch.drift.gaps.iter().chain(&self.skewed()).filter_map(of_gap).collect();
-        if self.desired.applied_at.elapsed().is_ok_and(|since| since > SETTLING) {
+        if self.desired.applied_at.elapsed() > SETTLING {
             raised.extend(self.share_gaps().iter().filter_map(of_gap));
         }
         if self.desired.refused.is_some() {
@@ -118,6 +118,13 @@ impl State {
         if let Some(error) = &self.watch.drift.failed {
             raise(&catalogue::UNVERIFIED, Subject::default(), error.clone());
         }
+        if let Some(why) = self.store.trouble() {
+            raise(&catalogue::STATE_DIR, Subject::default(), format!("changes can't be kept: {why}"));
+        }
+        for damaged in self.store.damaged() {
+            let file = damaged.split(' ').next().unwrap_or_default().to_owned();
+            raise(&catalogue::DAMAGED, Subject::entry(file), damaged);
+        }
         if let Some(why) = &self.desired.refused {
             let first = why.lines().next().unwrap_or_default();
             raise(&catalogue::REFUSED, Subject::default(), format!("what runs is older than the file: {first}"));
@@ -141,6 +148,7 @@ impl State {
         let running_out = descriptors::used().and_then(|used| descriptors::running_out(used, descriptors::limit()));
         if let Some(summary) = running_out {
             raise(&catalogue::DESCRIPTORS, Subject::default(), summary);
+        }
         for (id, told, link) in self.path_mtus() {
             let summary = format!("a router says that the way to {id} takes {told} bytes, where the link takes {link}");
             raise(&catalogue::PATH_MTU, Subject::backend(&id.service, &id.backend), summary);

@@ -2,7 +2,7 @@
 //! planned, once an interval; what is counted against the table, every second.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use balancer_common::slot::Slot;
@@ -14,6 +14,8 @@ use crate::controller::watch::name::UNKNOWN_SLOTS;
 use crate::dataplane::{Attached, Difference, Expected, LinkState, SlotDifferences};
 use crate::drift::{Recorder, Snapshot, Watch};
 use crate::model::{Protocol, Service, ServiceName, Tracking};
+use crate::moment::Moment;
+use crate::spec;
 
 /// Backends whose counts are read in a second; with more of them they are read less often.
 const BACKENDS_A_SECOND: u64 = 4_000;
@@ -39,7 +41,7 @@ pub(crate) struct Drift {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Counted {
     pub(crate) cycles: u64,
-    pub(crate) at: Option<SystemTime>,
+    pub(crate) at: Option<Moment>,
     pub(crate) took: Duration,
     pub(crate) gaps: BTreeMap<Layer, u64>,
     pub(crate) healed: u64,
@@ -98,7 +100,7 @@ impl State {
         }
         self.watch.drift.gaps = gaps;
         self.watch.drift.counted.cycles += 1;
-        self.watch.drift.counted.at = Some(SystemTime::now());
+        self.watch.drift.counted.at = Some(Moment::now());
         self.watch.drift.counted.took = start.elapsed();
         outcome
     }
@@ -187,14 +189,20 @@ impl State {
     }
 
     fn compare_file(&self) -> Option<Gap> {
-        let found = match std::fs::read_to_string(&self.desired.path) {
+        let found = match spec::content(&self.desired.path) {
             Ok(text) if text == self.desired.text => return None,
             Ok(text) => first_difference(&self.desired.text, &text),
-            Err(error) => error.to_string(),
+            Err(why) => format!("it {why}"),
         };
         let entry = self.desired.path.display().to_string();
         let expected = "what runs".to_owned();
         Some(Gap { entry, expected, ..gap(catalogue::FILE.name, Layer::Config, Layer::File, "", &found) })
+    }
+
+    /// Which comparison found that the file differs, where nothing refused the file.
+    pub(crate) fn overlooked_file(&self) -> Option<u64> {
+        let differs = self.watch.drift.gaps.iter().any(|gap| gap.to == Layer::File);
+        (differs && self.desired.refused.is_none()).then_some(self.watch.drift.counted.cycles)
     }
 
     /// Counts new flows and judges them.

@@ -14,8 +14,8 @@ use crate::profile::{Day, Now, Recorder, Store};
 pub(crate) struct Profile {
     recorder: Recorder,
     pub(crate) store: Store,
-    /// The first day that is kept, as it was when older ones were last removed.
-    first: Option<Day>,
+    /// The day, and how many of them are kept, when older ones were last removed.
+    kept: Option<(Day, u32)>,
     /// One rehearsal at a time: each has all processors.
     pub(crate) rehearsals: Arc<Semaphore>,
 }
@@ -25,7 +25,7 @@ impl Profile {
         Self {
             recorder: Recorder::default(),
             store: Store::new(&node.state_dir),
-            first: None,
+            kept: None,
             rehearsals: Arc::new(Semaphore::new(1)),
         }
     }
@@ -80,10 +80,10 @@ impl State {
         if let Some(record) = self.watch.profile.recorder.turn(now, policy.interval, mappings) {
             self.watch.profile.store.append(&record)?;
         }
-        let first = Day::of(now.since_epoch.as_secs()).before(u64::from(policy.days) - 1);
-        if self.watch.profile.first != Some(first) {
-            self.watch.profile.store.forget_before(first)?;
-            self.watch.profile.first = Some(first);
+        let kept = (Day::of(now.since_epoch.as_secs()), policy.days);
+        if self.watch.profile.kept != Some(kept) {
+            self.watch.profile.store.keep_days(policy.days, kept.0)?;
+            self.watch.profile.kept = Some(kept);
         }
         Ok(())
     }

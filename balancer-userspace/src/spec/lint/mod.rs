@@ -4,6 +4,7 @@
 mod alike;
 mod host;
 mod loads;
+mod node;
 mod reweighed;
 mod services;
 mod weights;
@@ -70,6 +71,7 @@ impl Loaded {
         alike::servers(&lint);
         alike::sites(&lint);
         host::check(&lint);
+        node::check(&lint, &self.text);
         let used = problems.silence(silences);
         for (silence, _) in silences.iter().zip(used).filter(|(_, used)| !used) {
             let message = format!("nothing here has {}", silence.id);

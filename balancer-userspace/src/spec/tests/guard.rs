@@ -131,8 +131,8 @@ fn files_that_can_not_be_read_are_named() {
     std::fs::write(directory.path().join("binary"), [0xff, 0xfe]).unwrap();
     for (name, reason) in [
         ("none.txt", "none.txt can't be read: No such file"),
-        (".", "is not a regular file"),
-        ("/dev/zero", "/dev/zero is not a regular file"),
+        (".", "is a directory, not a regular file"),
+        ("/dev/zero", "/dev/zero is a device, not a regular file"),
         ("binary", "binary is not UTF-8 text"),
     ] {
         let found = findings_beside(&config, &guarded(&format!("allow_file = {name:?}")));

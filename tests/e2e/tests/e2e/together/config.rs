@@ -66,7 +66,13 @@ fn sighup_and_the_file_watcher_apply_what_is_on_disk() -> Result<()> {
     let after = controller.status()?;
     ensure!(after.services[0].backends[0].packets >= before.services[0].backends[0].packets);
     ensure!(web.requests(50)?.of("b0") == 50);
+    // A file that would end everything is not taken where nobody is there to say that it is meant.
     controller.configure("watch_config = true\n[[interface]]\nname = \"eth0\"\n")?;
+    controller.wait_for("a refusal", SOON, |status| {
+        status.config_refused.as_ref().is_some_and(|why| why.contains("BAL031")) && status.services.len() == 1
+    })?;
+    let said = "[[silence]]\nid = \"BAL031\"\nreason = \"this host is taken out\"\n";
+    controller.configure(&format!("watch_config = true\n[[interface]]\nname = \"eth0\"\n{said}"))?;
     controller.wait_for("no service", SOON, |status| status.services.is_empty())?;
     Ok(())
 }

@@ -9,6 +9,7 @@ mod control;
 mod crash;
 mod explain;
 mod field_cases;
+mod files;
 mod findings;
 mod forwarding;
 mod guarded;
