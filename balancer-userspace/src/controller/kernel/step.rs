@@ -43,6 +43,7 @@ impl State {
         if resync {
             dirty = self.all_services();
         }
+        self.judge(&dirty);
         let mut given =
             Placement { counters: self.counters()?, now: self.kernel.plane.clock(), ..Placement::default() };
         let services: Vec<Service> =

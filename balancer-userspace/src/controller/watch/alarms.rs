@@ -9,6 +9,7 @@ use crate::control::api::Gap;
 use crate::controller::state::State;
 use crate::controller::watch::counts::Counts;
 use crate::doctor::Filled;
+use crate::model::ServiceName;
 
 /// How far back rates reach.
 const WINDOW: Duration = Duration::from_secs(30);
@@ -89,6 +90,7 @@ impl State {
             raised.extend(self.share_gaps().iter().filter_map(of_gap));
         }
         raised.extend(self.of_state());
+        raised.extend(self.of_checks());
         raised.extend(self.of_rates());
         raised.extend(self.watch.watchtower.drill.iter().cloned());
         let changed = self.watch.watchtower.alarms.update(raised, SystemTime::now());
@@ -137,6 +139,16 @@ impl State {
             }
         }
         raised
+    }
+
+    /// New flows a second of a service, lately.
+    pub(crate) fn flows(&self, name: &ServiceName) -> Option<f64> {
+        let moments = &self.watch.watchtower.moments;
+        let now = moments.back()?;
+        let then = moments.iter().find(|moment| now.at.duration_since(moment.at) <= LOAD_WINDOW)?;
+        let seconds = now.at.duration_since(then.at).as_secs_f64();
+        let new = now.counts.flows(name)?.saturating_sub(then.counts.flows(name)?);
+        (seconds >= 1.0).then(|| new as f64 / seconds)
     }
 
     /// What shows in the counts of the last half minute.
