@@ -54,11 +54,11 @@ alarms! {
     UNVERIFIED = "BalancerVerifyFailed", Critical, "the kernel's maps could not be read back or put right";
     REPLACED = "BalancerProgramReplaced", Critical, "another XDP program is in the place of the balancer's";
     DETACHED = "BalancerProgramDetached", Critical, "the balancer's program is not on an interface that it should be on";
-    SERVICE_DOWN = "BalancerServiceDown", Critical, "no backend of a service takes new flows";
+    SERVICE_DOWN = "BalancerServiceDown", Critical, "no backend of a service is up";
     KEPT = "BalancerRemovalRefused", Critical, "too many backends of a service fail at once: they are kept in its table";
     BLIND = "BalancerChecksBlind", Critical, "this host can't check backends by its own fault, and would not see one fail";
     DISAGREES = "BalancerExplainDisagrees", Critical, "the loaded program decided otherwise than the model of it";
-    BACKEND_DOWN = "BalancerBackendDown", Warning, "a backend that should take flows takes none";
+    BACKEND_DOWN = "BalancerBackendDown", Warning, "a backend that should take flows is down";
     FLAPPING = "BalancerBackendFlapping", Warning, "a backend goes down and comes back again and again";
     ROUNDED = "BalancerShareRounded", Warning, "a backend's part of the table is not what its weight asks for";
     SKEWED = "BalancerTrafficSkewed", Warning, "a backend gets more or less new flows than planned";

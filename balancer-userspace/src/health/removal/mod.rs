@@ -82,6 +82,7 @@ pub struct Removals {
     answered: Option<Instant>,
     /// Why backends are kept, with counts.
     refused: Option<String>,
+    window: Duration,
 }
 
 /// Times of a service's check.
@@ -101,6 +102,7 @@ impl Removals {
     /// another fate.
     pub fn judge(&mut self, all: &[Evidence], flows: Option<f64>, times: Times, now: Instant) -> bool {
         let before = self.fates.clone();
+        self.window = times.window;
         self.forget(all);
         self.admit(all, times, now);
         self.remove(all, flows, times, now);
@@ -128,7 +130,7 @@ impl Removals {
     }
 
     pub fn flapping(&self, now: Instant) -> impl Iterator<Item = (&BackendName, String)> {
-        self.flaps.iter().filter_map(move |((name, _), flaps)| Some((name, flaps.said(now)?)))
+        self.flaps.iter().filter_map(move |((name, _), flaps)| Some((name, flaps.said(self.window, now)?)))
     }
 
     /// Whether it has been out of the table for this long.
@@ -231,7 +233,7 @@ impl Removals {
             (Some(Seat::Kept { .. }), _) => Fate::Kept(self.refused.clone().unwrap_or_default()),
             (Some(Seat::Serving), Verdict::NoEvidence) => Fate::Kept("nothing is known of it now".to_owned()),
             (Some(Seat::Removed { .. }), Verdict::Well | Verdict::Assumed) => {
-                let said = self.flaps.get(&one.member).and_then(|flaps| flaps.said(now));
+                let said = self.flaps.get(&one.member).and_then(|flaps| flaps.said(self.window, now));
                 Fate::Waits(said.unwrap_or_else(|| "it flaps".to_owned()))
             }
             _ => Fate::Own,

@@ -72,6 +72,16 @@ struct Blinding<'a> {
     reached: bool,
 }
 
+fn case<'a>(
+    what: &'a str,
+    place: &'a Namespace,
+    (begin, end): (&'a str, &'a str),
+    alarm: &'a str,
+    reached: bool,
+) -> Blinding<'a> {
+    Blinding { what, place, begin, end, alarm, reached }
+}
+
 #[test]
 fn checks_that_fail_at_the_balancer_itself_cost_no_connection() -> Result<()> {
     let web = Web::new(5)?;
@@ -80,39 +90,21 @@ fn checks_that_fail_at_the_balancer_itself_cost_no_connection() -> Result<()> {
     controller.wait_all_up()?;
     balancer.sh("nft add table inet blind")?;
     balancer.sh("nft add chain inet blind out { type filter hook output priority 0 ; }")?;
-    let case = |what, place, begin, end, alarm, reached| Blinding { what, place, begin, end, alarm, reached };
+    let silence = ("nft add rule inet blind out tcp dport 8000 drop", "nft flush chain inet blind out");
+    let rule = ("ip rule add pref 10 ipproto tcp dport 8000 prohibit", "ip rule del pref 10");
+    let carrier = ("ip link set p-lb down", "ip link set p-lb up");
+    let link = ("ip link set eth0 down", "ip link set eth0 up");
     let cases = [
-        case(
-            "checks are dropped in silence",
-            balancer,
-            "nft add rule inet blind out tcp dport 8000 drop",
-            "nft flush chain inet blind out",
-            "BalancerRemovalRefused",
-            true,
-        ),
-        case(
-            "checks are forbidden",
-            balancer,
-            "ip rule add pref 10 ipproto tcp dport 8000 prohibit",
-            "ip rule del pref 10",
-            "BalancerChecksBlind",
-            true,
-        ),
-        case(
-            "no carrier",
-            &web.lab.switch,
-            "ip link set p-lb down",
-            "ip link set p-lb up",
-            "BalancerChecksBlind",
-            false,
-        ),
-        case("link down", balancer, "ip link set eth0 down", "ip link set eth0 up", "BalancerChecksBlind", false),
+        case("checks are dropped in silence", balancer, silence, "BalancerRemovalRefused", true),
+        case("checks are forbidden", balancer, rule, "BalancerChecksBlind", true),
+        case("no carrier", &web.lab.switch, carrier, "BalancerChecksBlind", false),
+        case("link down", balancer, link, "BalancerChecksBlind", false),
     ];
     with_connections(client, 60, || {
         for Blinding { what, place, begin, end, alarm, reached } in cases {
             place.sh(begin)?;
             let start = Instant::now();
-            controller.wait_for(alarm, SOON, |status| has_alarm(status, alarm)).context(what)?;
+            controller.wait_for(alarm, SOON, |status| has_alarm(status, alarm)).with_context(|| what.to_owned())?;
             while start.elapsed() < Duration::from_secs(2) {
                 let status = controller.status()?;
                 let stays = |b: &balancer::control::api::BackendStatus| b.effective_weight == 1;
@@ -125,7 +117,7 @@ fn checks_that_fail_at_the_balancer_itself_cost_no_connection() -> Result<()> {
             place.sh(end)?;
             controller
                 .wait_for("all is well again", 2 * SOON, |s| all(s, BackendState::Up) && !has_alarm(s, alarm))
-                .context(what)?;
+                .with_context(|| what.to_owned())?;
         }
         Ok(())
     })
