@@ -149,7 +149,8 @@ fn a_service_whose_backends_all_fail_keeps_its_table_and_says_so() -> Result<()>
     // The servers are well; only the path of the check is wrong.
     controller.configure(&web.config(&[1, 1]).replace("/healthz", "/wrong"))?;
     controller.done(&["reload"])?;
-    let status = controller.wait_for("alarms", SOON, |status| {
+    // A change is given five seconds before its service counts as down.
+    let status = controller.wait_for("alarms", 3 * SOON, |status| {
         has_alarm(status, "BalancerServiceDown") && has_alarm(status, "BalancerRemovalRefused")
     })?;
     ensure!(all(&status, BackendState::Down), "{status:#?}");
