@@ -66,6 +66,8 @@ alarms! {
     DAMAGED = alarm "BalancerStateDamaged", Critical, "a file of the state directory was damaged, and what it held is not in force";
     DISAGREES = alarm "BalancerExplainDisagrees", Critical, "the loaded program decided otherwise than the model of it";
     FINDING = graded "BalancerConfigFinding", Critical, "what lint finds in the weights and the config in force, and nobody accepted";
+    KEPT = alarm "BalancerRemovalRefused", Critical, "too many backends of a service fail at once: they are kept in its table";
+    BLIND = alarm "BalancerChecksBlind", Critical, "this host can't check backends by its own fault, and would not see one fail";
     BACKEND_DOWN = alarm "BalancerBackendDown", Warning, "a backend that should take flows takes none";
     ROUNDED = alarm "BalancerShareRounded", Warning, "a backend's part of the table is not what its weight asks for";
     SKEWED = alarm "BalancerTrafficSkewed", Warning, "a backend gets more or less new flows than planned";
@@ -80,6 +82,7 @@ alarms! {
     REFUSED = alarm "BalancerConfigRefused", Warning, "the last reload was refused: what runs is older than the file";
     TAKEN_BACK = alarm "BalancerChangeTakenBack", Warning, "a guarded change did harm, or nobody confirmed it, and was taken back";
     WEBHOOK = alarm "BalancerWebhookFailing", Warning, "alarms do not reach a webhook";
+    FLAPPING = alarm "BalancerBackendFlapping", Warning, "a backend goes down and comes back again and again";
     OVERRIDDEN = alarm "BalancerWeightByCommand", Info, "a command's weight or drain is in force instead of the file's";
     DRILL = alarm "BalancerDrill", Info, "a drill: nothing is wrong";
 }

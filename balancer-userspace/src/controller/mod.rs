@@ -208,6 +208,7 @@ impl Controller {
     /// Has the checks and next hops of the config in force followed.
     fn follow_config(&mut self) {
         self.running.forget_strangers();
+        self.running.forget_removals();
         self.resolver.want(self.running.wanted());
         self.monitor.watch(self.running.targets());
         self.follow_webhooks();
@@ -238,6 +239,7 @@ impl Controller {
             self.running.note_report(report, &mut dirty);
         }
         if !dirty.is_empty() {
+            self.running.weigh_removals(&dirty);
             self.running.save_healths();
         }
         self.reconcile(dirty);
@@ -249,6 +251,7 @@ impl Controller {
         while let Ok(event) = self.events.try_recv() {
             self.running.note_event(event, &mut dirty);
         }
+        self.monitor.set_unseen(self.running.unseen());
         self.reconcile(dirty);
     }
 
@@ -282,7 +285,10 @@ impl Controller {
         if self.running.out_of_step() {
             self.reconcile(self.running.all_services());
         }
-        let dirty = self.running.forget_paths();
+        let mut dirty = self.running.forget_paths();
+        dirty.extend(self.running.settle_doubts());
+        dirty.extend(self.running.judge_waiting());
+        self.monitor.set_unseen(self.running.unseen());
         self.reconcile(dirty);
         self.running.end_capture_if_over();
         self.running.keep_shadow();

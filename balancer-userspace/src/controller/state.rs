@@ -57,17 +57,23 @@ impl State {
     }
 
     pub(crate) fn effective(&self, service: &Service, backend: &Backend) -> Effective {
+        let whole = effective(&self.standing(service, backend));
+        Effective { weight: self.ramped(&id(service, backend), whole.weight), ..whole }
+    }
+
+    /// Everything that decides about a backend's weight.
+    pub(crate) fn standing(&self, service: &Service, backend: &Backend) -> Standing {
         let id = id(service, backend);
         let reachability =
             self.observed.reachable.get(&wanted(service, backend)).cloned().unwrap_or(Reachability::Pending);
-        let whole = effective(&Standing {
+        Standing {
             weight: self.weight(service, backend),
             drained: self.desired.overrides.get(&id).is_some_and(|set| set.drained),
             health: self.health(service, &id),
             reachability,
             held_back: self.held_back(service, backend),
-        });
-        Effective { weight: self.ramped(&id, whole.weight), ..whole }
+            fate: self.fate(service, backend),
+        }
     }
 
     pub(crate) fn health(&self, service: &Service, id: &BackendId) -> Health {

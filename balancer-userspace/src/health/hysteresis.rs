@@ -21,6 +21,11 @@ impl Hysteresis {
         self.health
     }
 
+    /// Whether the last probes failed, but too few of them to take it down.
+    pub fn is_suspected(&self) -> bool {
+        self.against > 0 && self.health != Health::Down
+    }
+
     /// Takes one probe in; true where the health changed.
     pub fn observe(&mut self, success: bool) -> bool {
         let (verdict, needed) = match (self.health, success) {
@@ -51,8 +56,9 @@ mod tests {
     fn one_success_is_enough_for_an_unknown_backend_and_one_failure_is_not() {
         let mut fresh = Hysteresis::new(3, 2, Health::Unknown);
         assert!(!fresh.observe(false));
-        assert_eq!(fresh.health(), Health::Unknown);
+        assert_eq!((fresh.health(), fresh.is_suspected()), (Health::Unknown, true));
         assert!(fresh.observe(true));
+        assert!(!fresh.is_suspected() && !fresh.observe(false) && fresh.is_suspected());
         assert_eq!(fresh.health(), Health::Up);
     }
 

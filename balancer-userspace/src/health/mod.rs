@@ -1,8 +1,12 @@
 //! Health checks: whether a backend can serve, asked of the backend itself at its own schedule.
 
+mod farewell;
+mod fault;
 mod hysteresis;
 mod monitor;
 mod probe;
+pub mod removal;
+mod schedule;
 
 use serde::{Deserialize, Serialize};
 

@@ -1,18 +1,20 @@
 //! The schedule of all checks: a task for each target, so that none waits for another.
 
 use std::collections::HashMap;
-use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rand::Rng;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep};
 
+use super::Health;
+use super::fault::own_fault;
 use super::hysteresis::Hysteresis;
-use super::{Health, probe::probe};
+use super::probe::probe;
+use super::schedule::pause;
 use crate::model::{BackendId, CheckKind, HealthCheck};
 
 /// Probes on their way at a time, so that file descriptors are left for the rest.
@@ -21,6 +23,9 @@ const AT_ONCE: usize = 4096;
 /// With many targets the first probes are spread over this long.
 const FIRST_SPREAD: Duration = Duration::from_millis(200);
 const MANY: usize = 1000;
+
+/// No probe is on its way for longer.
+const LONGEST: Duration = Duration::from_secs(600);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
@@ -42,19 +47,62 @@ pub struct Report {
     pub failures: u64,
     /// What was tried and what happened, of a probe that failed.
     pub error: Option<String>,
+    /// Why this host could not ask: the probe says nothing about the backend.
+    pub blind: Option<String>,
+}
+
+/// Addresses that this host does not reach at the moment by its own fault, why, and until when that was so.
+type Unseen = HashMap<IpAddr, (String, Option<Instant>)>;
+
+/// What all checks have in common.
+#[derive(Debug, Clone)]
+struct Shared {
+    reports: mpsc::Sender<Report>,
+    permits: Arc<Semaphore>,
+    unseen: watch::Receiver<Unseen>,
+}
+
+impl Shared {
+    /// Why a probe that began at `start` and failed says nothing.
+    fn blind(&self, error: &anyhow::Error, address: SocketAddr, start: Instant) -> Option<String> {
+        let unseen = self.unseen.borrow();
+        let own = unseen.get(&address.ip()).filter(|(_, until)| until.is_none_or(|until| until > start));
+        own.map(|(why, _)| why.clone()).or_else(|| own_fault(error, address).map(str::to_owned))
+    }
 }
 
 /// Watches a set of targets.
 #[derive(Debug)]
 pub struct Monitor {
-    reports: mpsc::Sender<Report>,
-    permits: Arc<Semaphore>,
+    shared: Shared,
+    unseen: watch::Sender<Unseen>,
     watched: HashMap<BackendId, (Target, AbortHandle)>,
 }
 
 impl Monitor {
     pub fn new(reports: mpsc::Sender<Report>) -> Self {
-        Self { reports, permits: Arc::new(Semaphore::new(AT_ONCE)), watched: HashMap::new() }
+        let (sender, unseen) = watch::channel(Unseen::new());
+        let shared = Shared { reports, permits: Arc::new(Semaphore::new(AT_ONCE)), unseen };
+        Self { shared, unseen: sender, watched: HashMap::new() }
+    }
+
+    /// Which addresses this host does not reach now by its own fault, and why. Probes of them that fail say nothing, those
+    /// that are on their way when it ends included.
+    pub fn set_unseen(&self, unseen: HashMap<IpAddr, String>) {
+        let now = Instant::now();
+        self.unseen.send_if_modified(|known| {
+            if unseen.is_empty() && known.is_empty() {
+                return false;
+            }
+            known.retain(|_, (_, until)| until.is_none_or(|until| now.duration_since(until) < LONGEST));
+            for (address, (_, until)) in known.iter_mut() {
+                if until.is_none() && !unseen.contains_key(address) {
+                    *until = Some(now);
+                }
+            }
+            known.extend(unseen.into_iter().map(|(address, why)| (address, (why, None))));
+            true
+        });
     }
 
     /// Replaces the set. A target that stays as it was keeps its state and schedule; others start with the health given.
@@ -78,8 +126,7 @@ impl Monitor {
     }
 
     fn spawn(&self, target: Target, health: Health, spread: Duration) -> AbortHandle {
-        let (reports, permits) = (self.reports.clone(), self.permits.clone());
-        tokio::spawn(follow(target, health, spread, reports, permits)).abort_handle()
+        tokio::spawn(follow(target, health, spread, self.shared.clone())).abort_handle()
     }
 }
 
@@ -91,13 +138,7 @@ impl Drop for Monitor {
     }
 }
 
-async fn follow(
-    target: Target,
-    health: Health,
-    spread: Duration,
-    reports: mpsc::Sender<Report>,
-    permits: Arc<Semaphore>,
-) {
+async fn follow(target: Target, health: Health, spread: Duration, shared: Shared) {
     let check = &target.check;
     let mut state = Hysteresis::new(check.rise, check.fall, health);
     let mut failures = 0;
@@ -106,21 +147,14 @@ async fn follow(
         sleep(spread.mul_f64(part)).await;
     }
     loop {
-        let Ok(permit) = permits.acquire().await else { return };
+        let Ok(permit) = shared.permits.acquire().await else { return };
         let start = Instant::now();
-        let outcome = probe(target.address, check).await;
+        let mut asked = probe(target.address, check).await;
         let took = start.elapsed();
-        drop(permit);
-        if let Err(error) = &outcome
-            && is_own_fault(error)
-        {
-            log::error!("checks can't be made: {error:#}; raise the limit of open files");
-            sleep(check.interval).await;
-            continue;
-        }
-        let changed = state.observe(outcome.is_ok());
-        failures += u64::from(outcome.is_err());
-        let error = outcome.err().map(|error| format!("{error:#}"));
+        let error = std::mem::replace(&mut asked.outcome, Ok(())).err();
+        let blind = error.as_ref().and_then(|error| shared.blind(error, target.address, start));
+        let changed = blind.is_none() && state.observe(error.is_none());
+        failures += u64::from(error.is_some() && blind.is_none());
         let report = Report {
             id: target.id.clone(),
             address: target.address,
@@ -128,24 +162,14 @@ async fn follow(
             changed,
             took,
             failures,
-            error,
+            error: error.filter(|_| blind.is_none()).map(|error| format!("{error:#}")),
+            blind,
         };
-        if reports.send(report).await.is_err() || check.kind == CheckKind::None {
+        if shared.reports.send(report).await.is_err() || check.kind == CheckKind::None {
             return;
         }
-        let wait = jittered(check).saturating_sub(start.elapsed());
-        sleep(wait).await;
+        asked.part().await;
+        drop(permit);
+        sleep(pause(check, state.is_suspected()).saturating_sub(start.elapsed())).await;
     }
-}
-
-/// Whether this host and not the backend stood in the way: no descriptors or ports were left.
-fn is_own_fault(error: &anyhow::Error) -> bool {
-    let code = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>()?.raw_os_error());
-    matches!(code, Some(libc::EMFILE | libc::ENFILE | libc::EADDRNOTAVAIL | libc::ENOBUFS))
-}
-
-/// The interval, a little longer or shorter each time, so that checks of many balancers don't march in step.
-fn jittered(check: &HealthCheck) -> Duration {
-    let jitter = check.jitter.fraction();
-    check.interval.mul_f64(1.0 + rand::rng().random_range(-jitter..=jitter))
 }

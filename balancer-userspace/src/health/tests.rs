@@ -47,7 +47,7 @@ async fn server(answer: &'static [u8], endless: bool) -> SocketAddr {
 
 /// What a probe says: `ok`, or its error.
 async fn said(address: SocketAddr, check: &HealthCheck) -> String {
-    probe(address, check).await.map_or_else(|error| format!("{error:#}"), |()| "ok".to_owned())
+    probe(address, check).await.outcome.map_or_else(|error| format!("{error:#}"), |()| "ok".to_owned())
 }
 
 #[tokio::test]
@@ -57,16 +57,83 @@ async fn answers_are_told_apart() {
         (b"HTTP/1.1 204 No Content\r\n\r\n", false, "ok"),
         (b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n", false, "status 500"),
         (b"HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n", false, "status 302"),
-        (b"SSH-2.0-OpenSSH_9.2\r\n", false, "invalid HTTP version parsed"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", false, "not HTTP/1"),
         (b"", false, "closed"),
-        (b"x", true, "invalid HTTP version parsed"),
+        (b"x", true, "not HTTP/1"),
         (b"HTTP/1.1 200 OK\r\n\r\n-", true, "ok"),
         (b"HTTP/1.1 200 OK\r\nx: ", false, "closed"),
+        (b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", false, "ok"),
     ] {
         let address = server(answer, endless).await;
         let said = said(address, &http()).await;
         assert!(said.contains(wanted), "{}: {said:?}", String::from_utf8_lossy(answer));
     }
+}
+
+/// A server that answers whoever connects, without reading, and closes.
+async fn hasty_server(answer: &'static [u8]) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.write_all(answer).await;
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_before_the_request_was_read_counts() {
+    let well = hasty_server(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+    let ill = hasty_server(b"HTTP/1.1 503 Oops\r\ncontent-length: 0\r\n\r\n").await;
+    for _ in 0..300 {
+        assert_eq!(said(well, &http()).await, "ok");
+        assert!(said(ill, &http()).await.contains("status 503"));
+    }
+}
+
+/// How the server's side of a probe ends: the bytes that came, or the error.
+async fn ends(check: &HealthCheck, answer: &'static [u8]) -> std::io::Result<usize> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = async {
+        let (mut stream, _) = listener.accept().await?;
+        stream.write_all(answer).await?;
+        // Long enough for the probe to decide: what it leaves unread would make its end a reset.
+        sleep(Duration::from_millis(20)).await;
+        stream.shutdown().await?;
+        let mut request = Vec::new();
+        stream.read_to_end(&mut request).await
+    };
+    let client = async { probe(address, check).await.part().await };
+    tokio::join!(server, client).0
+}
+
+#[tokio::test]
+async fn a_probe_ends_with_fin_and_not_with_reset() {
+    let body: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 300\r\n\r\nsome of the body";
+    assert!(ends(&http(), body).await.unwrap() > 0);
+    assert!(ends(&http(), b"HTTP/1.1 503 No\r\n\r\nlong story").await.unwrap() > 0);
+    assert_eq!(ends(&check(CheckKind::Tcp), b"220 mail ready\r\n").await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn probes_of_an_address_that_this_host_does_not_reach_say_nothing() {
+    let refusing = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let (sender, mut reports) = mpsc::channel(4);
+    let mut monitor = Monitor::new(sender);
+    monitor.set_unseen([(refusing.ip(), "eth0 is down".to_owned())].into());
+    let (target, _) = target("a", refusing, check(CheckKind::Tcp));
+    monitor.watch(vec![(target, Health::Up)]);
+    let mut blind = 0;
+    collect(&mut reports, |report| {
+        assert_eq!((report.health, report.failures, report.blind.as_deref()), (Health::Up, 0, Some("eth0 is down")));
+        blind += 1;
+        blind == 4
+    })
+    .await;
+    monitor.set_unseen(HashMap::new());
+    collect(&mut reports, |report| report.health == Health::Down && report.blind.is_none()).await;
 }
 
 #[tokio::test]

@@ -50,6 +50,7 @@ pub(super) fn spawn(requests: mpsc::UnboundedReceiver<Request>, events: mpsc::Se
         managed: HashSet::new(),
         permanent: HashSet::new(),
         kernel_manages: true,
+        report_at: None,
     };
     tokio::spawn(watcher.run(requests, messages));
     Ok(())
@@ -69,6 +70,8 @@ struct Watcher {
     permanent: HashSet<(u32, IpAddr)>,
     /// Kernels before 5.16 don't keep entries; they are asked again at each resync.
     kernel_manages: bool,
+    /// A neighbour was lost: said a little later, so that a link that went down with it is told of first.
+    report_at: Option<Instant>,
 }
 
 impl Watcher {
@@ -78,6 +81,7 @@ impl Watcher {
         let mut reroute_at: Option<Instant> = None;
         loop {
             let due = reroute_at.unwrap_or_else(|| Instant::now() + RESYNC);
+            let report_at = self.report_at;
             tokio::select! {
                 request = requests.recv() => match request {
                     Some(Request::Want(wanted)) => self.want(wanted).await,
@@ -96,6 +100,7 @@ impl Watcher {
                     reroute_at = None;
                     self.reroute().await;
                 }
+                () = sleep_until(report_at.unwrap_or(due)), if report_at.is_some() => self.report().await,
                 _ = resync.tick() => self.resync().await,
             }
         }
@@ -161,7 +166,12 @@ impl Watcher {
             Some(mac) => self.world.neighbours.insert(key, mac),
             None => self.world.neighbours.remove(&key),
         };
-        if before != mac && (self.managed.contains(&key) || self.permanent.contains(&key)) {
+        if before == mac || !(self.managed.contains(&key) || self.permanent.contains(&key)) {
+            return;
+        }
+        if mac.is_none() {
+            self.report_at.get_or_insert(Instant::now() + DEBOUNCE);
+        } else {
             self.report().await;
         }
     }
@@ -270,6 +280,7 @@ impl Watcher {
     }
 
     async fn report(&mut self) {
+        self.report_at = None;
         let mut changed = Vec::new();
         for wanted in &self.wanted {
             let now = self.world.decide(wanted, self.routes.get(&wanted.address).copied());

@@ -6,7 +6,7 @@ pub mod preview;
 mod service;
 mod transition;
 
-pub use effective::{Effective, Standing, effective};
+pub use effective::{Effective, Standing, alone, effective};
 pub use entry::{acl_prefix, flow_keys, mapping, overhead, slot_of, watched_flow, words};
 pub use service::{LpmPrefix, Numbering, Placed, ServicePlan, Weighted, keeps_flows, plan_service};
 pub use transition::{Keeping, Patience, Step, closing, former_is_over, step};

@@ -20,7 +20,7 @@ pub struct Placed {
     pub index: BackendIndex,
     pub weight: Weight,
     pub next_hop: Option<NextHop>,
-    /// Its health check says that it is down: flows that it has are lost.
+    /// It is down, and the flows that it has are given up.
     pub dead: bool,
 }
 

@@ -141,7 +141,14 @@ impl State {
             });
             let failure = checked.and_then(|checked| checked.error.clone());
             let reason = match effective.state {
-                BackendState::Down | BackendState::Unknown => failure.or(effective.reason),
+                BackendState::Down | BackendState::Unknown if effective.weight.is_zero() => {
+                    failure.or(effective.reason)
+                }
+                // It is kept.
+                BackendState::Down => {
+                    let last = failure.map_or_else(String::new, |failure| format!("; last check: {failure}"));
+                    effective.reason.map(|reason| reason + &last)
+                }
                 _ => effective.reason,
             };
             BackendStatus {

@@ -4,8 +4,7 @@ use anyhow::{Result, ensure};
 use balancer_common::layout::{Former, ServiceEntry, flags};
 
 use crate::controller::kernel::places::Placement;
-use crate::controller::state::{State, id, wanted};
-use crate::health::Health;
+use crate::controller::state::{State, wanted};
 use crate::model::Service;
 use crate::neighbor::Reachability;
 use crate::plan::{Numbering, Placed, ServicePlan, keeps_flows, plan_service};
@@ -33,13 +32,10 @@ impl State {
                 Some(Reachability::Resolved(next_hop)) => Some(self.observed.paths.applied(next_hop, service, backend)),
                 _ => None,
             };
-            placed.push(Placed {
-                index,
-                weight: self.effective(service, backend).weight,
-                next_hop,
-                dead: self.health(service, &id(service, backend)) == Health::Down,
-            });
+            placed.push(Placed { index, weight: self.effective(service, backend).weight, next_hop, dead: false });
         }
+        let given_up = self.given_up(service, false);
+        placed.iter_mut().for_each(|place| place.dead = given_up.contains(&place.index));
         let number = self.place_service(service, given)?;
         let before = self.entry_before(service, number);
         let numbering = Numbering {

@@ -55,13 +55,16 @@ impl State {
             return Ok(());
         };
         let patience = Patience::of(&service.connections);
-        let (entry, dead) = (programmed.plan.entry, programmed.plan.dead.clone());
+        let entry = programmed.plan.entry;
+        // New flows of open slots are remembered: a table of them that fills needs the slots of the dead closed.
+        let is_short = programmed.tracked.flows > u64::from(service.connections.flow_table / 2);
+        let dead = self.given_up(service, is_short);
         let number = entry.number;
         let mut slots = self.kernel.plane.written_table(entry.table, || programmed.plan.settled_slots())?;
         let activity = self.kernel.plane.activity(number);
         let late = self.late_leavers(name, &patience, now);
         let mut closed = closing(&slots, &activity, now, &patience);
-        closed.extend(without_settled(&slots, &late));
+        closed.extend(without_settled(&slots, &late.union(&dead).copied().collect()));
         for (place, slot) in &closed {
             if let Some(there) = slots.get_mut(*place as usize) {
                 *there = *slot;
@@ -105,7 +108,7 @@ impl State {
     }
 
     /// In the former mapping the slots of dead backends become nobody's: their flows begin anew with the owner.
-    fn bury(&mut self, former: &Former, dead: &[BackendIndex]) -> Result<()> {
+    fn bury(&mut self, former: &Former, dead: &BTreeSet<BackendIndex>) -> Result<()> {
         if dead.is_empty() {
             return Ok(());
         }

@@ -44,6 +44,7 @@ impl State {
         if resync {
             dirty = self.all_services();
         }
+        self.weigh_removals(&dirty);
         let mut given =
             Placement { counters: self.counters()?, now: self.kernel.plane.clock(), ..Placement::default() };
         let services: Vec<Service> =

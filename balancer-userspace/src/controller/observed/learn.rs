@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use balancer_common::layout::BackendEntry;
 
 use crate::controller::handle::Refusal;
+use crate::controller::observed::HealthState;
 use crate::controller::observed::paths::encapsulates;
 use crate::controller::state::{State, id, wanted};
 use crate::health::{Health, Report, Target};
@@ -24,12 +25,13 @@ impl State {
     }
 
     /// Forgets the health of backends that went or now are somewhere else: what comes back is unknown until it is probed.
+    /// Another port of the check is no other server.
     pub(crate) fn forget_strangers(&mut self) {
         let present: HashMap<BackendId, SocketAddr> =
             self.pairs().map(|(service, backend)| (id(service, backend), probed_at(service, backend))).collect();
         self.observed
             .checked
-            .retain(|id, checked| present.get(id).is_some_and(|at| checked.at.is_none_or(|was| was == *at)));
+            .retain(|id, checked| present.get(id).is_some_and(|at| checked.at.is_none_or(|was| was.ip() == at.ip())));
         for (id, at) in present {
             self.observed.checked.entry(id).or_default().at = Some(at);
         }
@@ -54,7 +56,7 @@ impl State {
 
     /// Names in `dirty` the service whose tables the report changes.
     pub(crate) fn note_report(&mut self, report: Report, dirty: &mut BTreeSet<ServiceName>) {
-        let Report { id, address, health, changed, took, failures, error } = report;
+        let Report { id, address, health, changed, took, failures, error, blind } = report;
         // The last word about a backend that went, or from where it was before.
         if self.observed.checked.get(&id).is_none_or(|checked| checked.at != Some(address)) {
             return;
@@ -72,6 +74,12 @@ impl State {
             self.observed.because.push(format!("{id} is {word}"));
             dirty.insert(id.service);
         }
+        if let Some(why) = blind {
+            let since = checked.blind.as_ref().map_or_else(SystemTime::now, |(_, since)| *since);
+            checked.blind = Some((why, since));
+            return;
+        }
+        checked.blind = None;
         checked.health = health;
         checked.took = Some(took);
         checked.failures = failures;
@@ -80,24 +88,66 @@ impl State {
 
     pub(crate) fn note_event(&mut self, event: Event, dirty: &mut BTreeSet<ServiceName>) {
         match event {
-            Event::Link(link) if !link.present => self.lose_interface(&link.name),
-            Event::Link(link) => self.regain_interface(&link.name),
-            Event::Reachability(changes) => {
-                let mut touched = HashSet::new();
-                for (wanted, reachability) in changes {
-                    // Before the first answer an adopted next hop is as good as any.
-                    if reachability != Reachability::Pending
-                        && self.observed.reachable.get(&wanted) != Some(&reachability)
-                    {
-                        touched.insert(wanted);
-                        self.observed.reachable.insert(wanted, reachability);
-                    }
+            Event::Link(link) => {
+                self.observed.links.note(&link.name, link.up, Instant::now());
+                if link.present {
+                    self.regain_interface(&link.name);
+                } else {
+                    self.lose_interface(&link.name);
                 }
-                let touches = |(service, backend): &(&Service, &Backend)| touched.contains(&wanted(service, backend));
-                let services: Vec<ServiceName> = self.pairs().filter(touches).map(|(s, _)| s.name.clone()).collect();
-                dirty.extend(services);
+            }
+            Event::Reachability(changes) => self.note_ways(changes, Instant::now(), dirty),
+        }
+    }
+
+    fn note_ways(&mut self, ways: Vec<(Wanted, Reachability)>, now: Instant, dirty: &mut BTreeSet<ServiceName>) {
+        let mut touched = HashSet::new();
+        for (wanted, said) in ways {
+            let before = self.observed.reachable.get(&wanted);
+            self.observed.doubted.remove(&wanted);
+            // Before the first answer an adopted next hop is as good as any.
+            if said == Reachability::Pending || before == Some(&said) {
+                continue;
+            }
+            if self.observed.links.believe(before, &said, now) {
+                touched.insert(wanted);
+                self.observed.reachable.insert(wanted, said);
+            } else {
+                self.observed.doubted.insert(wanted, said);
             }
         }
+        let touches = |(service, backend): &(&Service, &Backend)| touched.contains(&wanted(service, backend));
+        let services: Vec<ServiceName> = self.pairs().filter(touches).map(|(s, _)| s.name.clone()).collect();
+        dirty.extend(services);
+    }
+
+    /// Believes what was doubted because of an own link that has been up for long enough by now; answers whose entries
+    /// change by it.
+    pub(crate) fn settle_doubts(&mut self) -> BTreeSet<ServiceName> {
+        let mut dirty = BTreeSet::new();
+        if !self.observed.doubted.is_empty() {
+            let wanted = self.wanted();
+            let doubted = std::mem::take(&mut self.observed.doubted);
+            let there = doubted.into_iter().filter(|(doubted, _)| wanted.contains(doubted)).collect();
+            self.note_ways(there, Instant::now(), &mut dirty);
+        }
+        dirty
+    }
+
+    /// Backends that this host does not reach at the moment by its own fault: where they are, and why.
+    pub(crate) fn unseen(&self) -> HashMap<IpAddr, String> {
+        let (links, now) = (&self.observed.links, Instant::now());
+        if links.are_well() {
+            return HashMap::new();
+        }
+        let unseen = |(service, backend): (&Service, &Backend)| {
+            let wanted = wanted(service, backend);
+            let Some(Reachability::Resolved(hop)) = self.observed.reachable.get(&wanted) else { return None };
+            let why = links.fault(&hop.interface, now)?;
+            let found = !links.is_down(&hop.interface) && !self.observed.doubted.contains_key(&wanted);
+            (!found).then_some((backend.address, why))
+        };
+        self.pairs().filter_map(unseen).collect()
     }
 
     /// Takes in what a router said of the way to a backend, in an error that the program believed; answers whose entries
@@ -164,8 +214,7 @@ impl State {
     }
 
     pub(crate) fn save_healths(&self) {
-        let known =
-            |(id, checked): (&BackendId, &crate::controller::observed::HealthState)| (id.clone(), checked.health);
+        let known = |(id, checked): (&BackendId, &HealthState)| (id.clone(), self.health_to_save(id, checked.health));
         let healths: Healths = self.observed.checked.iter().map(known).collect();
         self.store.keep_healths(&healths);
     }

@@ -11,6 +11,7 @@ use crate::controller::watch::counts::Counts;
 use crate::controller::watch::findings;
 use crate::descriptors;
 use crate::doctor::Filled;
+use crate::model::ServiceName;
 
 /// How far back rates reach.
 const WINDOW: Duration = Duration::from_secs(30);
@@ -96,6 +97,7 @@ impl State {
         }
         raised.extend(findings::raised(self.desired.judged.in_force()));
         raised.extend(self.of_state());
+        raised.extend(self.of_checks());
         raised.extend(self.of_rates());
         raised.extend(self.watch.watchtower.drill.iter().cloned());
         let changed = self.watch.watchtower.alarms.update(raised, SystemTime::now());
@@ -159,6 +161,16 @@ impl State {
             }
         }
         raised
+    }
+
+    /// New flows a second of a service, lately.
+    pub(crate) fn flows(&self, name: &ServiceName) -> Option<f64> {
+        let moments = &self.watch.watchtower.moments;
+        let now = moments.back()?;
+        let then = moments.iter().find(|moment| now.at.duration_since(moment.at) <= LOAD_WINDOW)?;
+        let seconds = now.at.duration_since(then.at).as_secs_f64();
+        let new = now.counts.flows(name)?.saturating_sub(then.counts.flows(name)?);
+        (seconds >= 1.0).then(|| new as f64 / seconds)
     }
 
     /// What shows in the counts of the last half minute.

@@ -87,6 +87,11 @@ impl State {
 }
 
 impl Counts {
+    /// New flows of a service so far.
+    pub(crate) fn flows(&self, name: &ServiceName) -> Option<u64> {
+        self.services.get(name).map(|service| service.flows)
+    }
+
     /// Whether too many packets were dropped since `before`, in words.
     pub(crate) fn dropping(&self, before: &Self) -> Option<String> {
         let dropped = self.dropped.saturating_sub(before.dropped);

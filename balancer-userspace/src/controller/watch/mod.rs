@@ -1,6 +1,7 @@
 //! Whether what should run, what runs and what came agree; alarms, drills, and the record of the traffic.
 
 pub(crate) mod alarms;
+pub(crate) mod checks;
 pub(crate) mod compare;
 pub(crate) mod counts;
 pub(crate) mod drill;

@@ -16,6 +16,7 @@ impl State {
     fn share_gaps_of(&self, service: &Service) -> Vec<Gap> {
         let effective: Vec<_> = service.backends.iter().map(|b| self.effective(service, b)).collect();
         let left: u64 = effective.iter().map(|e| u64::from(e.weight.get())).sum();
+        let serves = effective.iter().any(|e| e.state == BackendState::Up && !e.weight.is_zero());
         let programmed = self.kernel.programmed.get(&service.name);
         let slot = 1.0 / f64::from(service.table_size.get());
         let mut gaps = Vec::new();
@@ -57,8 +58,9 @@ impl State {
                 gaps.push(about(name, Layer::Effective, Layer::Planned, "share", of(wanted), of(planned)));
             }
         }
-        if left == 0 {
-            let (expected, found) = ("backends that take flows", "none");
+        if !serves {
+            let kept = "none is up; the table stays as it was";
+            let (expected, found) = ("backends that take flows", if left == 0 { "none" } else { kept });
             let name = Some(service.name.clone());
             let entry = "backends".to_owned();
             let none = gap(catalogue::SERVICE_DOWN.name, Layer::Config, Layer::Effective, expected, found);

@@ -1,5 +1,6 @@
 //! What measures times and rates, or takes all of the machine: nothing runs beside it.
 
+mod blind;
 mod connections;
 mod doctor;
 mod drift;

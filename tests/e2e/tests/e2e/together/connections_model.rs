@@ -126,7 +126,10 @@ impl<'a> World<'a> {
         self.flows.retain(|_, _| rng.random_ratio(7, 8));
         for _ in 0..FLOWS {
             self.next += 1;
-            if let Some(backend) = self.sent_to(self.next, true)? {
+            // With a dead server no connection opens.
+            if let Some(backend) = self.sent_to(self.next, true)?
+                && self.servers[backend].is_some()
+            {
                 let silent = self.rng.random_ratio(1, 5);
                 self.flows.insert(self.next, Flow { backend, spoke: Instant::now(), silent });
             }
