@@ -96,7 +96,10 @@ impl Journal {
             let mut all: Vec<&Change> = journal.changes.values().flatten().collect();
             all.sort_by_key(|change| change.generation);
             let lines: Vec<String> = all.into_iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
-            replace_file(&journal.path, &(lines.join("\n") + "\n"))?;
+            // A disk that takes nothing keeps no controller from starting.
+            if let Err(error) = replace_file(&journal.path, &(lines.join("\n") + "\n")) {
+                log::warn!("{error:#}");
+            }
         }
         Ok(journal)
     }
@@ -137,6 +140,11 @@ impl Journal {
     pub fn at(&self, service: &ServiceName, time: SystemTime) -> Option<&Change> {
         let time = humantime::format_rfc3339_millis(time).to_string();
         self.changes.get(service)?.iter().rev().find(|change| change.at <= time)
+    }
+
+    /// The highest generation that it names; 0 where it names none.
+    pub fn highest_generation(&self) -> u64 {
+        self.changes.values().flatten().map(|change| change.generation).max().unwrap_or(0)
     }
 
     /// The oldest that is known of a service.

@@ -41,6 +41,10 @@ pub struct Fallback {
     pub overrides: Overrides,
     /// The change that it is the way back from.
     pub command: String,
+    /// SHA-256 of what the config file held when the change came in, and of what it put there: a file with other content is
+    /// newer than both.
+    #[serde(default)]
+    pub known: Vec<String>,
 }
 
 /// Who has which place in the kernel's maps.
@@ -76,6 +80,37 @@ pub struct Allocated {
     pub base: Counters,
     /// What the entry in the kernel says that no next hop changes: another text is another index.
     pub identity: String,
+}
+
+/// The last applied state, and the hash of the history's newest record then.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastGeneration {
+    pub generation: u64,
+    #[serde(default)]
+    pub head: String,
+}
+
+/// As it is written, and as earlier versions wrote it.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum WrittenGeneration {
+    Number(u64),
+    Whole(LastGeneration),
+}
+
+impl Default for WrittenGeneration {
+    fn default() -> Self {
+        Self::Number(0)
+    }
+}
+
+impl From<WrittenGeneration> for LastGeneration {
+    fn from(written: WrittenGeneration) -> Self {
+        match written {
+            WrittenGeneration::Number(generation) => Self { generation, head: String::new() },
+            WrittenGeneration::Whole(last) => last,
+        }
+    }
 }
 
 pub type Healths = BTreeMap<BackendId, Health>;
@@ -114,13 +149,14 @@ impl StateDir {
         self.write("kernel.json", allocations, Durable::No)
     }
 
-    /// Number of the last applied state; 0 before the first.
-    pub fn generation(&self) -> Result<u64> {
-        self.read("generation.json", Durable::No)
+    /// The last applied state; number 0 before the first.
+    pub fn generation(&self) -> Result<LastGeneration> {
+        let written: WrittenGeneration = self.read("generation.json", Durable::No)?;
+        Ok(written.into())
     }
 
-    pub fn save_generation(&self, generation: u64) -> Result<()> {
-        self.write("generation.json", &generation, Durable::No)
+    pub fn save_generation(&self, generation: u64, head: &str) -> Result<()> {
+        self.write("generation.json", &LastGeneration { generation, head: head.to_owned() }, Durable::No)
     }
 
     pub fn healths(&self) -> Result<Healths> {
@@ -215,7 +251,36 @@ pub fn replace_file(path: &Path, text: &str) -> Result<()> {
     write_whole(&path, text.as_bytes(), Durable::Yes).with_context(|| format!("writing {}", path.display()))
 }
 
+/// A file that is written, but not yet in its place.
+pub struct StagedFile {
+    file: tempfile::NamedTempFile,
+    path: PathBuf,
+    directory: PathBuf,
+    durable: Durable,
+}
+
+/// Writes what [`replace_file`] would, so that hardly anything is left that could fail.
+pub fn stage_file(path: &Path, text: &str) -> Result<StagedFile> {
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    stage(&path, text.as_bytes(), Durable::Yes).with_context(|| format!("writing {}", path.display()))
+}
+
+impl StagedFile {
+    pub fn put(self) -> Result<()> {
+        let Self { file, path, directory, durable } = self;
+        file.persist(&path).with_context(|| format!("writing {}", path.display()))?;
+        if durable == Durable::Yes {
+            File::open(&directory)?.sync_all()?;
+        }
+        Ok(())
+    }
+}
+
 fn write_whole(path: &Path, bytes: &[u8], durable: Durable) -> Result<()> {
+    stage(path, bytes, durable)?.put()
+}
+
+fn stage(path: &Path, bytes: &[u8], durable: Durable) -> Result<StagedFile> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new().prefix(".balancer-").tempfile_in(directory)?;
     file.write_all(bytes)?;
@@ -225,11 +290,7 @@ fn write_whole(path: &Path, bytes: &[u8], durable: Durable) -> Result<()> {
     if durable == Durable::Yes {
         file.as_file().sync_all()?;
     }
-    file.persist(path)?;
-    if durable == Durable::Yes {
-        File::open(directory)?.sync_all()?;
-    }
-    Ok(())
+    Ok(StagedFile { file, path: path.to_owned(), directory: directory.to_owned(), durable })
 }
 
 #[cfg(test)]

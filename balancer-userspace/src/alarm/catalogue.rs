@@ -56,6 +56,7 @@ alarms! {
     DETACHED = "BalancerProgramDetached", Critical, "the balancer's program is not on an interface that it should be on";
     SERVICE_DOWN = "BalancerServiceDown", Critical, "no backend of a service takes new flows";
     DISAGREES = "BalancerExplainDisagrees", Critical, "the loaded program decided otherwise than the model of it";
+    NOT_WRITTEN = "BalancerStateNotWritten", Critical, "what is in force is not all on disk: a restart brings back something else";
     BACKEND_DOWN = "BalancerBackendDown", Warning, "a backend that should take flows takes none";
     ROUNDED = "BalancerShareRounded", Warning, "a backend's part of the table is not what its weight asks for";
     SKEWED = "BalancerTrafficSkewed", Warning, "a backend gets more or less new flows than planned";

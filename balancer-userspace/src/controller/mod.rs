@@ -4,6 +4,7 @@
 //! said about it. `transaction` is the one way in for a new config.
 
 mod answer;
+mod bring;
 mod desired;
 pub mod handle;
 mod host;
@@ -12,6 +13,7 @@ mod observed;
 mod start;
 mod state;
 mod transaction;
+mod unwritten;
 mod watch;
 
 use std::collections::BTreeSet;
@@ -173,7 +175,7 @@ impl Controller {
                 done.removed.len(),
                 done.changed.len()
             ),
-            Err(refusal) => log::error!("config refused, what ran before runs on:\n{refusal}"),
+            Err(refusal) => log::error!("config refused, the previous config stays active:\n{refusal}"),
         }
         self.follow_config();
     }
@@ -197,7 +199,7 @@ impl Controller {
                 let names: Vec<&str> = node.alarming.webhooks.iter().map(|webhook| webhook.name()).collect();
                 self.running.watch.watchtower.deliveries.retain(|name, _| names.contains(&name.as_str()));
                 // The new ones hear of everything that is active.
-                self.webhooks.tell(&self.running.watch.watchtower.alarms.active());
+                self.webhooks.tell(&self.running.watch.watchtower.alarms.active(), self.running.desired.history.head());
             }
             Err(error) => log::error!("{error:#}"),
         }
@@ -248,10 +250,19 @@ impl Controller {
         }
     }
 
+    /// What a step that failed left undone.
+    fn retry(&mut self) {
+        match self.running.reconcile(BTreeSet::new(), Change::default()) {
+            Ok(_) => log::info!("the kernel is in step again"),
+            Err(error) => log::error!("the kernel could not be written, trying again: {error:#}"),
+        }
+    }
+
     fn tick(&mut self) {
         self.running.kernel.plane.tick();
+        self.running.write_unwritten();
         if self.running.out_of_step() {
-            self.reconcile(self.running.all_services());
+            self.retry();
         }
         let dirty = self.running.forget_paths();
         self.reconcile(dirty);
@@ -266,7 +277,7 @@ impl Controller {
         }
         self.running.watch_drift();
         let changed = self.running.watch_alarms();
-        self.webhooks.tell(&changed);
+        self.webhooks.tell(&changed, self.running.desired.history.head());
         self.running.keep_drill();
         let now = Instant::now();
         if self.running.watch.observer.is_due(now) {
@@ -294,7 +305,7 @@ fn proposal(request: api::Apply, caller: Caller) -> Proposal {
     let api::Apply { text, file, accept, reason, dry_run, plan, guard } = request;
     let asked = ChangeRequest { uid: Some(caller.uid), command: format!("apply {file}"), reason, accept };
     let guard = guard.map(|seconds| Duration::from_secs(seconds.into()));
-    Proposal { text, file, strict: true, dry_run, plan, guard, asked }
+    Proposal { text, file, strict: true, dry_run, plan, guard, from_file: false, asked }
 }
 
 struct Signals {

@@ -31,6 +31,7 @@ impl State {
             config_applied_at: humantime::format_rfc3339_seconds(self.desired.applied_at).to_string(),
             config_refused: self.desired.refused.clone(),
             guard: self.guard(),
+            not_written: self.unwritten.said(),
             alarms: self.watch.watchtower.alarms.active(),
             interfaces: self.interface_statuses(),
             services: self.services(only).map_err(failed)?,

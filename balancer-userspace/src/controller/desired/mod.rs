@@ -20,6 +20,8 @@ pub(crate) struct Desired {
     pub(crate) config: Config,
     /// The text that `config` was read from.
     pub(crate) text: String,
+    /// SHA-256 of the config file's content when it was last read or written here.
+    pub(crate) seen: String,
     /// Its warnings that nothing silences.
     pub(crate) warned: BTreeSet<Warned>,
     pub(crate) overrides: Overrides,

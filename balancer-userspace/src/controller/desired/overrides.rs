@@ -12,6 +12,7 @@ use crate::plan::preview::{Preview, Weighing};
 use crate::spec::Kind;
 use crate::state::Override;
 
+use crate::controller::bring::Next;
 use crate::controller::kernel::step::Change;
 use crate::controller::kernel::trial::Trial;
 use crate::controller::state::{State, id};
@@ -80,25 +81,19 @@ impl State {
                 new.join(", ")
             )));
         }
-        if let Some((changes, duration)) = self.needs_guard(&left) {
-            // What it goes back to is what was before.
-            let wanted = std::mem::replace(&mut self.desired.overrides, previous.clone());
-            self.begin_guard(&asked, &changes, duration)?;
-            self.desired.overrides = wanted;
-        }
-        let change = Change::asked(Trial::COMMAND, asked.said());
-        let outcome = self
-            .store
-            .save_overrides(&self.desired.overrides)
-            .and_then(|()| self.reconcile(BTreeSet::from([id.service.clone()]), change));
-        if let Err(error) = outcome {
-            self.abandon_guard();
-            self.desired.overrides = previous;
-            if let Err(error) = self.store.save_overrides(&self.desired.overrides) {
-                log::error!("{error:#}");
+        let needs_guard = self.needs_guard(&left);
+        let wanted = std::mem::replace(&mut self.desired.overrides, previous);
+        let guard = match needs_guard {
+            // What it goes back to is what is in force.
+            Some((changes, duration)) => {
+                Some(self.begin_guard(&asked, &changes, duration, &self.desired.text.clone())?)
             }
-            self.repair();
-            return Err(Refusal::Failed(format!("{what} of {id} was not applied, nothing changed: {error:#}")));
+            None => None,
+        };
+        let change = Change::asked(Trial::COMMAND, asked.said());
+        let dirty = BTreeSet::from([id.service.clone()]);
+        if let Err(refusal) = self.forward(Next::Overrides(wanted), dirty, change, false, guard) {
+            return Err(Refusal::Failed(format!("{what} of {id} was not applied, nothing changed: {refusal}")));
         }
         if self.desired.probation.is_none() {
             self.record(asked);
@@ -153,12 +148,12 @@ impl State {
     /// After a write that failed: once more, to what was in force before.
     pub(crate) fn repair(&mut self) {
         if let Err(error) = self.reconcile(self.all_services(), Change::default()) {
-            log::error!("the kernel could not be brought back in step, trying again at the next change: {error:#}");
+            log::error!("the kernel could not be brought back in step, trying again each second: {error:#}");
         }
     }
 
     /// The share of each backend in the table that is in the kernel.
-    fn shares(&self, name: &ServiceName) -> BTreeMap<BackendName, Option<f64>> {
+    pub(crate) fn shares(&self, name: &ServiceName) -> BTreeMap<BackendName, Option<f64>> {
         let (Some(service), Some(programmed)) = (self.service(name), self.kernel.programmed.get(name)) else {
             return BTreeMap::new();
         };
@@ -169,15 +164,15 @@ impl State {
         service.backends.iter().map(|backend| (backend.name.clone(), share(backend))).collect()
     }
 
-    fn changed(
+    /// The shares of a service's backends before and after a change.
+    pub(crate) fn share_changes(
         &self,
         name: &ServiceName,
         before: &BTreeMap<BackendName, Option<f64>>,
         after: &BTreeMap<BackendName, Option<f64>>,
-        start: Instant,
-    ) -> Changed {
+    ) -> Vec<ShareChange> {
         let service = self.service(name);
-        let backends: Vec<ShareChange> = service
+        service
             .iter()
             .flat_map(|service| service.backends.iter().map(move |backend| (service, backend)))
             .map(|(service, backend)| {
@@ -191,8 +186,18 @@ impl State {
                     after: after.get(&backend.name).copied().flatten(),
                 }
             })
-            .collect();
-        let mut warnings = Vec::new();
+            .collect()
+    }
+
+    fn changed(
+        &self,
+        name: &ServiceName,
+        before: &BTreeMap<BackendName, Option<f64>>,
+        after: &BTreeMap<BackendName, Option<f64>>,
+        start: Instant,
+    ) -> Changed {
+        let backends = self.share_changes(name, before, after);
+        let mut warnings = self.unwritten.said();
         if backends.iter().all(|backend| backend.effective_weight == 0) {
             warnings.push(format!("no backend of {name} takes new flows now: its packets are dropped (no_backend)"));
         }

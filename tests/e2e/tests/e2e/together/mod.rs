@@ -19,3 +19,4 @@ mod predictions;
 mod real_packets;
 mod restart;
 mod services;
+mod way_back;
