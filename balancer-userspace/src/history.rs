@@ -177,7 +177,7 @@ impl History {
         let on_disk = self.state.generations()?;
         let head = self.state.generation()?.head;
         ensure!(
-            head.is_empty() || on_disk.iter().any(|record| record.hash == head),
+            head.is_empty() || on_disk.iter().any(|record| record.hash == head || record.previous == head),
             "the newest records were removed or exchanged: generation.json names the head {head}, which the history has not"
         );
         self.verify_chain(&on_disk)?;

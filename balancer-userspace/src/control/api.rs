@@ -292,7 +292,7 @@ pub struct Guard {
     pub seconds_left: u64,
 }
 
-/// `POST /v1/rollback`: without a generation, to the last that differs from what is in force.
+/// `POST /v1/rollback`: without a generation, to the one before what is in force, each time one further.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rollback {

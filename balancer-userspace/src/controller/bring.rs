@@ -101,8 +101,8 @@ impl State {
         if guarded {
             self.desired.probation = guard;
         }
-        let outcome = self.try_forward(dirty, change, writes);
-        if outcome.is_err() {
+        let mut outcome = self.try_forward(dirty, change, writes);
+        if let Err(refusal) = outcome {
             self.desired.swap(before);
             if guarded {
                 self.desired.probation = None;
@@ -111,7 +111,7 @@ impl State {
             self.detach_unwanted();
             // Where it can't be written it is tried again, as is said.
             self.keep(Part::Overrides).ok();
-            self.repair();
+            outcome = Err(self.repaired(refusal));
             if guarded {
                 self.keep(Part::Guard).ok();
             }
@@ -146,7 +146,7 @@ impl State {
     /// second. Answers what was in force, and what of this did not get to the disk.
     ///
     /// # Errors
-    /// Where the kernel could not be written; what was in force still is.
+    /// Where the kernel could not be written; what was in force is wanted still, and is to be repaired.
     pub(crate) fn back(&mut self, next: Whole, because: String) -> Result<(Whole, Vec<String>), Refusal> {
         let newer =
             self.file_is(&next.text).is_ok_and(|is| is == FileIs::Newer) && !self.file_holds(&self.desired.text);
@@ -163,7 +163,6 @@ impl State {
             self.desired.swap(before);
             self.observed.checked = checked;
             self.detach_unwanted();
-            self.repair();
             return Err(Refusal::Failed(format!("the kernel could not be written: {error:#}")));
         }
         self.detach_unwanted();
@@ -183,6 +182,16 @@ impl State {
             Next::Config(before) => Ok((*before, warnings)),
             // A whole config is exchanged for a whole one.
             Next::Overrides(_) => Err(Refusal::Failed("only commands were exchanged".to_owned())),
+        }
+    }
+
+    /// Brings the kernel to what was in force before a change that failed, and says so where that fails too.
+    pub(crate) fn repaired(&mut self, refusal: Refusal) -> Refusal {
+        match self.repair() {
+            Ok(()) => refusal,
+            Err(error) => {
+                refusal.but(&format!("the kernel could not be brought back yet, trying again each second: {error:#}"))
+            }
         }
     }
 

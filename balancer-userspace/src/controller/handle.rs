@@ -40,6 +40,14 @@ impl Refusal {
             other => other,
         }
     }
+
+    /// The same, and what else is wrong.
+    pub(crate) fn but(self, more: &str) -> Self {
+        match self {
+            Self::Failed(why) | Self::Invalid(why) => Self::Failed(format!("{why}; {more}")),
+            other => other,
+        }
+    }
 }
 
 pub type Answer<T> = oneshot::Sender<Result<T, Refusal>>;

@@ -210,7 +210,10 @@ impl State {
         let (added, removed, changed) = differences(&self.desired.config, &config);
         let shares = self.all_shares();
         let next = Whole { config, text, warned: warned(&found), overrides };
-        let (_, mut warnings) = self.back(next, asked.said())?;
+        let (_, mut warnings) = match self.back(next, asked.said()) {
+            Ok(done) => done,
+            Err(refusal) => return Err(self.repaired(refusal)),
+        };
         let recorded = Recorded { back_to: Some(back_to), ..self.applied() };
         self.record_as(asked, recorded);
         warnings.extend(self.unwritten.said());

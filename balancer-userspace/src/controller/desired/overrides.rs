@@ -146,10 +146,8 @@ impl State {
     }
 
     /// After a write that failed: once more, to what was in force before.
-    pub(crate) fn repair(&mut self) {
-        if let Err(error) = self.reconcile(self.all_services(), Change::default()) {
-            log::error!("the kernel could not be brought back in step, trying again each second: {error:#}");
-        }
+    pub(crate) fn repair(&mut self) -> anyhow::Result<()> {
+        self.reconcile(self.all_services(), Change::default()).map(drop)
     }
 
     /// The share of each backend in the table that is in the kernel.

@@ -186,6 +186,7 @@ impl State {
             Ok(done) => done,
             Err(refusal) => {
                 self.desired.probation = Some(guarded);
+                let refusal = self.repaired(refusal);
                 return self.noted(Err(refusal));
             }
         };

@@ -79,7 +79,7 @@ fn a_full_disk_is_in_nobodys_way_back() -> Result<()> {
     let first = fs::read_to_string(controller.config())?;
     apply(&controller, &[("weight = 100", "weight = 300")], &[])?;
     let second = fs::read_to_string(controller.config())?;
-    apply(&controller, &[("weight = 300", "weight = 900")], &["--guard", "3s"])?;
+    apply(&controller, &[("weight = 300", "weight = 900")], &["--guard", "4s"])?;
     disk.fill()?;
     controller.wait_for("the end of the guard", SOON, |status| status.guard.is_none())?;
     share_is(&controller, 0.75)?;
@@ -151,11 +151,12 @@ fn another_mapping_is_taken_back_while_connections_live() -> Result<()> {
         };
         let done = (|| -> Result<()> {
             more(60)?;
-            let changes: [&[(&str, &str)]; 4] = [
+            let changes: [&[(&str, &str)]; 5] = [
                 &[("seed = 4711", "seed = 4712")],
                 &[("table_size = 4099", "table_size = 1009")],
                 &[("affinity = \"flow\"", "affinity = \"client\"")],
                 &[("seed = 4711", "seed = 4713"), ("table_size = 4099", "table_size = 8209")],
+                &[("address = \"192.0.2.10\"", "address = \"192.0.2.10/31\"")],
             ];
             for (round, change) in (1..).zip(changes) {
                 apply(&controller, change, &[])?;
@@ -168,7 +169,7 @@ fn another_mapping_is_taken_back_while_connections_live() -> Result<()> {
             // The guard finds its way too, and so does a second change on top of the first.
             apply(&controller, changes[0], &[])?;
             let second = fs::read_to_string(controller.config())?;
-            apply(&controller, changes[1], &["--guard", "2s"])?;
+            apply(&controller, changes[1], &["--guard", "4s"])?;
             controller.wait_for("the end of the guard", SOON, |status| status.guard.is_none())?;
             ensure!(fs::read_to_string(controller.config())? == second);
             ensure!(controller.records()?.iter().any(|record| record.result == Outcome::RolledBack));
