@@ -270,8 +270,8 @@ const FAULTS: [(&str, &str); 6] = [
 /// At which of the calls of a kind; `FAULTS_ALL` takes forty of them.
 const PLACES: [u32; 4] = [1, 2, 4, 7];
 
-/// strace, which has this call fail once.
-fn spoiler(controller: &Controller<'_>, call: &str, error: &str, place: u32) -> Result<Child> {
+/// strace, which has this call fail: at which of them, such as `3`, or `1+` for all.
+fn spoiler(controller: &Controller<'_>, call: &str, error: &str, place: &str) -> Result<Child> {
     let pid = controller.pid().context("not running")?;
     let mut strace = Command::new("strace");
     strace.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}")]);
@@ -292,6 +292,29 @@ fn spoiler(controller: &Controller<'_>, call: &str, error: &str, place: u32) -> 
         std::thread::sleep(Duration::from_millis(5));
     }
     Ok(child)
+}
+
+#[test]
+fn what_was_observed_is_not_forgotten_where_a_step_fails() -> Result<()> {
+    let web = Web::new(2)?;
+    let controller = Controller::start(&web.lab.balancer, &web.config(&[100, 100]))?;
+    controller.wait_all_up()?;
+    let mut strace = spoiler(&controller, "bpf", "ENOMEM", "1+")?;
+    web.set_failing(0, true)?;
+    let deadline = Instant::now() + SOON;
+    let failed =
+        |log: &str| log.split_once("web/b0 is down").is_some_and(|(_, then)| then.contains("could not be written"));
+    while !failed(&controller.log()) {
+        ensure!(Instant::now() < deadline, "{}", controller.log());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    strace.kill()?;
+    strace.wait()?;
+    controller.wait_for("b0 without slots", SOON, |status| {
+        status.services[0].backends[0].share.kernel.is_some_and(|share| share == 0.0)
+    })?;
+    ensure!(web.requests(100)?.failed == 0);
+    Ok(())
 }
 
 /// Kernel, file, history and status say the same; answers the first backend's weight.
@@ -346,7 +369,7 @@ fn whatever_call_fails_kernel_file_history_and_answer_agree() -> Result<()> {
                         (vec!["rollback"], 100)
                     }
                 };
-                let mut strace = spoiler(&controller, call, error, *place)?;
+                let mut strace = spoiler(&controller, call, error, &place.to_string())?;
                 let output = controller.cli(&args)?;
                 strace.kill()?;
                 strace.wait()?;
