@@ -269,8 +269,10 @@ mod tests {
         assert_eq!(std::fs::read_dir(directory.path().join("generations")).unwrap().count(), 3);
     }
 
-    /// A history of these records: text, and the generation brought back.
-    fn history(state: &StateDir, records: &[(&str, Option<u64>)]) -> History {
+    /// A record's text, and the generation that it brought back.
+    type Brought = (&'static str, Option<u64>);
+
+    fn history(state: &StateDir, records: &[Brought]) -> History {
         let mut history = History::open(state).unwrap();
         for (number, (text, back_to)) in (1..).zip(records) {
             history.add(Entry { back_to: *back_to, ..entry(number, text) }, 100).unwrap();
@@ -280,7 +282,7 @@ mod tests {
 
     #[test]
     fn each_rollback_goes_one_further_back() {
-        let cases: [(&[(&str, Option<u64>)], Option<u64>); 9] = [
+        let cases: [(&[Brought], Option<u64>); 9] = [
             (&[("a", None)], None),
             (&[("a", None), ("b", None), ("c", None)], Some(2)),
             (&[("a", None), ("b", None), ("c", None), ("b", Some(2))], Some(1)),

@@ -136,7 +136,7 @@ impl State {
         changes.remove_tracks = given.freed_numbers.iter().map(|number| u32::from(*number)).collect();
         changes.publish = publish;
         if let Some(trial) = trial
-            && !(changes.is_empty() && !resync)
+            && (!changes.is_empty() || resync)
         {
             self.try_tables(trial, &plans, &changes.publish)?;
         }
