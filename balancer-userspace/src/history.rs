@@ -2,7 +2,6 @@
 //! before it, so that a changed record shows.
 
 use std::collections::BTreeSet;
-use std::time::SystemTime;
 
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
@@ -29,6 +28,9 @@ pub struct Record {
     /// What lint found in what was in force with it, by identifier, accepted or not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<String>,
+    /// The generation that it brought back, where it is a rollback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub back_to: Option<u64>,
     /// SHA-256 of the config file's content, in hexadecimal.
     pub content: String,
     /// Weights and drains set by command that are in force with it.
@@ -78,13 +80,16 @@ pub fn digest(bytes: &[u8]) -> String {
 
 /// What a new record says beside what follows from the ones before.
 #[derive(Debug, Clone)]
-pub struct Entry<'a> {
+pub struct Entry {
     pub generation: u64,
+    /// RFC 3339, UTC.
+    pub at: String,
     pub uid: Option<u32>,
     pub command: String,
     pub reason: Option<String>,
     pub accepted: Vec<String>,
-    pub text: &'a str,
+    pub back_to: Option<u64>,
+    pub text: String,
     pub overrides: Overrides,
     pub findings: Vec<String>,
     pub result: Outcome,
@@ -111,6 +116,11 @@ impl History {
         self.records.last()
     }
 
+    /// Hash of the newest record; empty where there is none.
+    pub fn head(&self) -> &str {
+        self.last().map_or("", |record| &record.hash)
+    }
+
     pub fn find(&self, generation: u64) -> Option<&Record> {
         self.records.iter().rev().find(|record| record.generation == generation)
     }
@@ -133,17 +143,18 @@ impl History {
     ///
     /// # Errors
     /// Where it can't be written; nothing is added then.
-    pub fn add(&mut self, entry: Entry<'_>, most: u32) -> Result<()> {
+    pub fn add(&mut self, entry: Entry, most: u32) -> Result<()> {
         let content = digest(entry.text.as_bytes());
-        self.state.save_content(&content, entry.text)?;
+        self.state.save_content(&content, &entry.text)?;
         let record = Record {
             generation: entry.generation,
-            at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+            at: entry.at,
             uid: entry.uid,
             command: entry.command,
             reason: entry.reason,
             accepted: entry.accepted,
             findings: entry.findings,
+            back_to: entry.back_to,
             content,
             overrides: entry.overrides,
             result: entry.result,
@@ -160,13 +171,31 @@ impl History {
         Ok(())
     }
 
-    /// Looks at every record and every stored content.
+    /// Looks at every record and every stored content on disk, and holds them against what was written from here and
+    /// against the head that the generation's file names.
     ///
     /// # Errors
     /// The first that was changed.
     pub fn verify(&self) -> Result<usize> {
+        let on_disk = self.state.generations();
+        let head = self.state.generation().head;
+        ensure!(
+            head.is_empty() || on_disk.iter().any(|record| record.hash == head || record.previous == head),
+            "the newest records were removed or exchanged: generation.json names the head {head}, which the history has not"
+        );
+        self.verify_chain(&on_disk)?;
+        ensure!(
+            on_disk == self.records,
+            "the history on disk is another than the one that this controller wrote (head {}): records were removed, \
+             exchanged or made anew",
+            self.head()
+        );
+        Ok(on_disk.len())
+    }
+
+    fn verify_chain(&self, records: &[Record]) -> Result<()> {
         let mut previous: Option<&Record> = None;
-        for record in &self.records {
+        for record in records {
             let number = record.generation;
             ensure!(record.hash == record.digest(), "the record of generation {number} was changed");
             if let Some(before) = previous {
@@ -179,7 +208,31 @@ impl History {
             self.content(record)?;
             previous = Some(record);
         }
-        Ok(self.records.len())
+        Ok(())
+    }
+
+    /// What a rollback without a number brings back: the newest record before the present one that differs from what is in
+    /// force. After a rollback the present one is the one that it brought back, so that each goes one further.
+    pub fn one_back(&self, content: &str, overrides: &Overrides) -> Option<&Record> {
+        let applied = || self.records.iter().rev().filter(|record| record.result == Outcome::Applied);
+        let differs = |record: &&Record| record.content != content || record.overrides != *overrides;
+        let mut present = self.origin(applied().next()?);
+        for record in applied() {
+            // What was gone through by a rollback is not gone through again.
+            if record.generation >= present {
+                continue;
+            }
+            if differs(&record) {
+                return Some(record);
+            }
+            present = self.origin(record).min(present);
+        }
+        None
+    }
+
+    /// The generation that a record stands for: itself, or the one that it brought back.
+    pub fn origin(&self, record: &Record) -> u64 {
+        record.back_to.filter(|back| *back < record.generation).unwrap_or(record.generation)
     }
 }
 
@@ -187,14 +240,16 @@ impl History {
 mod tests {
     use super::*;
 
-    fn entry(generation: u64, text: &str) -> Entry<'_> {
+    fn entry(generation: u64, text: &str) -> Entry {
         Entry {
             generation,
+            at: "2026-11-21T10:00:00Z".to_owned(),
             uid: Some(0),
             command: "apply new.toml".to_owned(),
             reason: None,
             accepted: Vec::new(),
-            text,
+            back_to: None,
+            text: text.to_owned(),
             overrides: Overrides::new(),
             findings: Vec::new(),
             result: Outcome::Applied,
@@ -216,6 +271,68 @@ mod tests {
         assert!(history.find(2).is_none());
         assert_eq!(history.verify().unwrap(), 3);
         assert_eq!(std::fs::read_dir(directory.path().join("generations")).unwrap().count(), 3);
+    }
+
+    /// A record's text, and the generation that it brought back.
+    type Brought = (&'static str, Option<u64>);
+
+    fn history(state: &StateDir, records: &[Brought]) -> History {
+        let mut history = History::open(state);
+        for (number, (text, back_to)) in (1..).zip(records) {
+            history.add(Entry { back_to: *back_to, ..entry(number, text) }, 100).unwrap();
+        }
+        history
+    }
+
+    #[test]
+    fn each_rollback_goes_one_further_back() {
+        let cases: [(&[Brought], Option<u64>); 9] = [
+            (&[("a", None)], None),
+            (&[("a", None), ("b", None), ("c", None)], Some(2)),
+            (&[("a", None), ("b", None), ("c", None), ("b", Some(2))], Some(1)),
+            (&[("a", None), ("b", None), ("c", None), ("b", Some(2)), ("a", Some(1))], None),
+            // A change after a rollback: first what the rollback brought, then what was before that.
+            (&[("a", None), ("b", None), ("c", None), ("b", Some(2)), ("d", None)], Some(4)),
+            (&[("a", None), ("b", None), ("c", None), ("b", Some(2)), ("d", None), ("b", Some(2))], Some(1)),
+            // The same brought in twice is one.
+            (&[("a", None), ("b", None), ("b", None)], Some(1)),
+            // Forward by number, then back again.
+            (&[("a", None), ("b", None), ("a", Some(1)), ("b", Some(2))], Some(1)),
+            (&[("a", None), ("b", None), ("a", None)], Some(2)),
+        ];
+        for (records, wanted) in cases {
+            let directory = tempfile::tempdir().unwrap();
+            let state = StateDir::create(directory.path()).unwrap();
+            let history = history(&state, records);
+            let in_force = digest(records.last().unwrap().0.as_bytes());
+            let found = history.one_back(&in_force, &Overrides::new()).map(|record| record.generation);
+            assert_eq!(found, wanted, "{records:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_changed_on_disk_while_the_controller_runs_shows() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = StateDir::create(directory.path()).unwrap();
+        let history = history(&state, &[("a", None), ("b", None), ("c", None)]);
+        state.save_generation(3, history.head()).unwrap();
+        let intact = history.records().to_vec();
+        let said = |records: &[Record]| {
+            state.save_generations(records).unwrap();
+            history.verify().map_err(|error| error.to_string())
+        };
+        assert_eq!(said(&intact), Ok(3));
+        let mut changed = intact.clone();
+        changed[1].uid = Some(1000);
+        assert!(said(&changed).unwrap_err().contains("the record of generation 2 was changed"));
+        assert!(said(&intact[..2]).unwrap_err().contains("the newest records were removed"));
+        // A chain that was made anew, as whoever may write the directory can: only the head, kept elsewhere, shows it.
+        changed[1] = changed[1].clone().sealed();
+        changed[2].previous = changed[1].hash.clone();
+        changed[2] = changed[2].clone().sealed();
+        assert!(said(&changed).unwrap_err().contains("the newest records were removed or exchanged"));
+        state.save_generation(3, &changed[2].hash).unwrap();
+        assert!(said(&changed).unwrap_err().contains("another than the one that this controller wrote"));
     }
 
     #[test]

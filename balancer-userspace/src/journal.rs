@@ -197,6 +197,11 @@ impl Journal {
         self.changes.get(service)?.iter().rev().find(|change| change.at <= time)
     }
 
+    /// The highest generation that it names; 0 where it names none.
+    pub fn highest_generation(&self) -> u64 {
+        self.changes.values().flatten().map(|change| change.generation).max().unwrap_or(0)
+    }
+
     /// The oldest that is known of a service.
     pub fn oldest(&self, service: &ServiceName) -> Option<&Change> {
         self.changes.get(service)?.front()

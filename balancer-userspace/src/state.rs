@@ -23,9 +23,9 @@ use serde::{Deserialize, Serialize};
 
 use self::disk::{Disk, File};
 pub use self::private::{leftovers, make_private};
-pub use self::replace::replace_file;
 pub(crate) use self::replace::write_private;
 use self::replace::{Durable, write_whole};
+pub use self::replace::{StagedFile, replace_file, stage_file};
 use crate::dataplane::Counters;
 use crate::health::Health;
 use crate::history::Record;
@@ -68,6 +68,10 @@ pub struct Fallback {
     pub overrides: Overrides,
     /// The change that it is the way back from.
     pub command: String,
+    /// SHA-256 of what the config file held when the change came in, and of what it put there: a file with other content is
+    /// newer than both.
+    #[serde(default)]
+    pub known: Vec<String>,
 }
 
 /// Who has which place in the kernel's maps.
@@ -103,6 +107,37 @@ pub struct Allocated {
     pub base: Counters,
     /// What the entry in the kernel says that no next hop changes: another text is another index.
     pub identity: String,
+}
+
+/// The last applied state, and the hash of the history's newest record then.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastGeneration {
+    pub generation: u64,
+    #[serde(default)]
+    pub head: String,
+}
+
+/// As it is written, and as earlier versions wrote it.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum WrittenGeneration {
+    Number(u64),
+    Whole(LastGeneration),
+}
+
+impl Default for WrittenGeneration {
+    fn default() -> Self {
+        Self::Number(0)
+    }
+}
+
+impl From<WrittenGeneration> for LastGeneration {
+    fn from(written: WrittenGeneration) -> Self {
+        match written {
+            WrittenGeneration::Number(generation) => Self { generation, head: String::new() },
+            WrittenGeneration::Whole(last) => last,
+        }
+    }
 }
 
 pub type Healths = BTreeMap<BackendId, Health>;
@@ -183,13 +218,21 @@ impl StateDir {
         self.disk.keep(ALLOCATIONS, allocations);
     }
 
-    /// Number of the last applied state; 0 before the first.
-    pub fn generation(&self) -> u64 {
-        self.disk.read(GENERATION)
+    /// # Errors
+    /// Where they are not on disk.
+    pub fn save_allocations(&self, allocations: &Allocations) -> Result<()> {
+        self.disk.save(ALLOCATIONS, allocations)
     }
 
-    pub fn keep_generation(&self, generation: u64) {
-        self.disk.keep(GENERATION, &generation);
+    /// The last applied state; number 0 before the first.
+    pub fn generation(&self) -> LastGeneration {
+        self.disk.read::<WrittenGeneration>(GENERATION).into()
+    }
+
+    /// # Errors
+    /// Where it is not on disk.
+    pub fn save_generation(&self, generation: u64, head: &str) -> Result<()> {
+        self.disk.save(GENERATION, &LastGeneration { generation, head: head.to_owned() })
     }
 
     pub fn healths(&self) -> Healths {
@@ -329,18 +372,19 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (path, away) = (directory.path().join("state"), directory.path().join("away"));
         let state = StateDir::create(&path).unwrap();
-        state.keep_generation(1);
+        state.keep_healths(&Healths::default());
         assert_eq!(state.trouble(), None);
         fs::rename(&path, &away).unwrap();
         let start = Instant::now();
         state.look_after(start);
         assert!(state.trouble().unwrap().contains("No such file"), "{:?}", state.trouble());
-        state.keep_generation(2);
+        let healths = Healths::from([("web/a".parse().unwrap(), Health::Up)]);
+        state.keep_healths(&healths);
         assert!(state.save_overrides(&Overrides::new()).is_err(), "whoever asks is told");
         fs::create_dir(&path).unwrap();
         state.look_after(start + std::time::Duration::from_secs(60));
         assert_eq!(state.trouble(), None);
-        assert_eq!(StateDir::create(&path).unwrap().generation(), 2);
+        assert_eq!(StateDir::create(&path).unwrap().healths(), healths);
     }
 
     #[test]

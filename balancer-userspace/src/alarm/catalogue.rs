@@ -68,6 +68,7 @@ alarms! {
     FINDING = graded "BalancerConfigFinding", Critical, "what lint finds in the weights and the config in force, and nobody accepted";
     KEPT = alarm "BalancerRemovalRefused", Critical, "too many backends of a service fail at once: they are kept in its table";
     BLIND = alarm "BalancerChecksBlind", Critical, "this host can't check backends by its own fault, and would not see one fail";
+    NOT_WRITTEN = alarm "BalancerStateNotWritten", Critical, "what is in force is not all on disk: a restart brings back something else";
     BACKEND_DOWN = alarm "BalancerBackendDown", Warning, "a backend that should take flows takes none";
     ROUNDED = alarm "BalancerShareRounded", Warning, "a backend's part of the table is not what its weight asks for";
     SKEWED = alarm "BalancerTrafficSkewed", Warning, "a backend gets more or less new flows than planned";

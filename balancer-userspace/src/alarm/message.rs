@@ -22,14 +22,23 @@ impl Sender {
         format!("{}#{}", self.runbook, alarm.to_lowercase())
     }
 
-    /// One request's body. `expires`: when receivers may take an alarm for over that they hear no more of.
-    pub fn body(&self, format: WebhookFormat, alarms: &[Alarm], now: SystemTime, expires: Duration) -> String {
+    /// One request's body. `head`: hash of the history's newest record. `expires`: when receivers may take an alarm for over
+    /// that they hear no more of.
+    pub fn body(
+        &self,
+        format: WebhookFormat,
+        alarms: &[Alarm],
+        head: &str,
+        now: SystemTime,
+        expires: Duration,
+    ) -> String {
         let body = match format {
-            WebhookFormat::Alertmanager => {
-                serde_json::to_string(&alarms.iter().map(|a| self.alert(a, span(a, now, expires))).collect::<Vec<_>>())
-            }
+            WebhookFormat::Alertmanager => serde_json::to_string(
+                &alarms.iter().map(|a| self.alert(a, head, span(a, now, expires))).collect::<Vec<_>>(),
+            ),
             WebhookFormat::Json => serde_json::to_string(&Document {
                 node: &self.node,
+                history_head: head,
                 at: humantime::format_rfc3339_millis(now).to_string(),
                 alarms: alarms.iter().map(|alarm| self.entry(alarm)).collect(),
             }),
@@ -38,7 +47,7 @@ impl Sender {
         body.unwrap_or_default()
     }
 
-    fn alert<'a>(&'a self, alarm: &'a Alarm, (starts_at, ends_at): (String, String)) -> Alert<'a> {
+    fn alert<'a>(&'a self, alarm: &'a Alarm, head: &str, (starts_at, ends_at): (String, String)) -> Alert<'a> {
         let subject = &alarm.subject;
         let mut labels = BTreeMap::from([
             ("alertname", alarm.alarm.as_str()),
@@ -57,6 +66,7 @@ impl Sender {
             ("summary", title.to_owned()),
             ("description", alarm.summary.clone()),
             ("runbook_url", self.runbook(&alarm.alarm)),
+            ("history_head", head.to_owned()),
         ]);
         Alert { labels, annotations, starts_at, ends_at }
     }
@@ -90,6 +100,8 @@ struct Alert<'a> {
 #[derive(Serialize)]
 struct Document<'a> {
     node: &'a str,
+    /// Of the newest record of `balancer history`: whoever keeps it sees later whether the history was made anew.
+    history_head: &'a str,
     at: String,
     alarms: Vec<Entry<'a>>,
 }
@@ -128,6 +140,7 @@ mod tests {
         let body = sender().body(
             WebhookFormat::Alertmanager,
             &[alarm(None), alarm(Some("2026-11-21T10:05:00.000Z"))],
+            "5e1f",
             humantime::parse_rfc3339("2026-11-21T10:06:00Z").unwrap(),
             Duration::from_secs(240),
         );
@@ -138,6 +151,7 @@ mod tests {
         });
         assert_eq!(alerts[0]["labels"], labels);
         assert_eq!(alerts[0]["annotations"]["runbook_url"], "https://example.com/runbook#balancerbackenddown");
+        assert_eq!(alerts[0]["annotations"]["history_head"], "5e1f");
         assert_eq!(alerts[0]["startsAt"], "2026-11-21T10:00:00.000Z");
         assert_eq!(alerts[0]["endsAt"], "2026-11-21T10:10:00.000Z");
         assert_eq!(alerts[1]["endsAt"], "2026-11-21T10:05:00.000Z");
@@ -157,7 +171,7 @@ mod tests {
     #[test]
     fn a_document_says_what_fires_and_what_is_resolved() {
         let alarms = [alarm(None), alarm(Some("2026-11-21T10:05:00.000Z"))];
-        let body = sender().body(WebhookFormat::Json, &alarms, SystemTime::UNIX_EPOCH, Duration::ZERO);
+        let body = sender().body(WebhookFormat::Json, &alarms, "5e1f", SystemTime::UNIX_EPOCH, Duration::ZERO);
         let document: serde_json::Value = serde_json::from_str(&body).unwrap();
         assert_eq!(document["node"], "edge-1");
         assert_eq!(document["alarms"][0]["status"], "firing");

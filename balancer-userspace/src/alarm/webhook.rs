@@ -27,6 +27,9 @@ pub struct Delivery {
     pub unreached: bool,
 }
 
+/// What a thread is told: alarms that changed, and the hash of the history's newest record.
+type Change = (Vec<Alarm>, String);
+
 /// All webhooks of a config.
 pub struct Webhooks {
     threads: Vec<Thread>,
@@ -36,7 +39,7 @@ pub struct Webhooks {
 struct Thread {
     name: String,
     /// The thread ends once this is gone, after the request that it is at.
-    changes: SyncSender<Vec<Alarm>>,
+    changes: SyncSender<Change>,
 }
 
 impl Webhooks {
@@ -66,25 +69,28 @@ impl Webhooks {
     }
 
     /// Hands on what came and what went. Whose thread is stuck beyond the bound misses it; it hears of what lasts later.
-    pub fn tell(&self, changed: &[Alarm]) {
+    pub fn tell(&self, changed: &[Alarm], history_head: &str) {
         for thread in self.threads.iter().filter(|_| !changed.is_empty()) {
-            if let Err(TrySendError::Full(_)) = thread.changes.try_send(changed.to_vec()) {
+            if let Err(TrySendError::Full(_)) = thread.changes.try_send((changed.to_vec(), history_head.to_owned())) {
                 log::error!("{} alarms are lost for {}: it takes none", changed.len(), thread.name);
             }
         }
     }
 }
 
-fn deliver(webhook: &Webhook, sender: &Sender, changes: &Receiver<Vec<Alarm>>, told: &impl Fn(Delivery)) {
+fn deliver(webhook: &Webhook, sender: &Sender, changes: &Receiver<Change>, told: &impl Fn(Delivery)) {
     let agent = agent(webhook);
     let mut outbox = Outbox::new(webhook.wait, webhook.repeat);
+    let mut head = String::new();
     loop {
         let pause = outbox.due().map_or(Duration::from_secs(3600), |due| due.saturating_duration_since(Instant::now()));
         match changes.recv_timeout(pause) {
-            Ok(changed) => {
+            Ok((changed, newest)) => {
                 outbox.note(&changed, Instant::now());
-                while let Ok(more) = changes.try_recv() {
+                head = newest;
+                while let Ok((more, newest)) = changes.try_recv() {
                     outbox.note(&more, Instant::now());
+                    head = newest;
                 }
                 continue;
             }
@@ -96,7 +102,7 @@ fn deliver(webhook: &Webhook, sender: &Sender, changes: &Receiver<Vec<Alarm>>, t
             continue;
         }
         // Alertmanager takes an alert for resolved that it hears no more of; a few requests may be lost.
-        let body = sender.body(webhook.format, &batch, SystemTime::now(), webhook.repeat * 4);
+        let body = sender.body(webhook.format, &batch, &head, SystemTime::now(), webhook.repeat * 4);
         let outcome = post(&agent, webhook, &body);
         match &outcome {
             Ok(()) => outbox.sent(&batch, Instant::now()),

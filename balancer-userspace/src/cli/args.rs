@@ -266,7 +266,7 @@ pub enum Command {
         #[command(flatten)]
         output: Output,
     },
-    /// Bring back an earlier generation; default: the last that differs from what is in force
+    /// Bring back an earlier generation; default: the one before what is in force, each time one further
     Rollback {
         /// Number of a generation in `balancer history`
         #[arg(value_name = "GENERATION")]

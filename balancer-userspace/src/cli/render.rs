@@ -6,7 +6,7 @@ use comfy_table::{CellAlignment, Table, presets};
 
 use crate::control::api::{
     Acceptance, BackendState, BackendStatus, Changed, Detached, Elsewhere, Explanation, Guard, InterfaceStatus,
-    Override, Reloaded, ServiceStatus, Status,
+    Override, Reloaded, ServiceShares, ServiceStatus, ShareChange, Status,
 };
 
 pub(super) fn table(header: &[&str], right_from: usize) -> Table {
@@ -186,8 +186,20 @@ fn remarks(backend: &BackendStatus) -> String {
 pub(super) fn changed(changed: &Changed) -> String {
     let Changed { service, generation, seconds, .. } = changed;
     let mut out = format!("{service}: generation {generation}, in force after {:.1} ms\n", seconds * 1000.0);
+    out += &shares(&changed.backends);
+    if let Some(guard) = &changed.guard {
+        let _ = writeln!(out, "  guarded: {}", on_probation(guard));
+    }
+    for warning in &changed.warnings {
+        let _ = writeln!(out, "  ! {warning}");
+    }
+    out
+}
+
+/// Backends with their shares before a change and after it.
+fn shares(backends: &[ShareChange]) -> String {
     let mut rows = table(&["backend", "state", "weight", "in force", "share before", "share after"], 2);
-    for backend in &changed.backends {
+    for backend in backends {
         rows.add_row(vec![
             backend.name.to_string(),
             backend.state.as_str().to_owned(),
@@ -197,14 +209,7 @@ pub(super) fn changed(changed: &Changed) -> String {
             percent(backend.after),
         ]);
     }
-    out += &text(&rows);
-    if let Some(guard) = &changed.guard {
-        let _ = writeln!(out, "  guarded: {}", on_probation(guard));
-    }
-    for warning in &changed.warnings {
-        let _ = writeln!(out, "  ! {warning}");
-    }
-    out
+    text(&rows)
 }
 
 pub(super) fn explanation(explanation: &Explanation) -> String {
@@ -249,6 +254,10 @@ pub(super) fn reloaded(reloaded: &Reloaded) -> String {
     let _ = writeln!(out, "  added:   {}", names(&reloaded.added));
     let _ = writeln!(out, "  removed: {}", names(&reloaded.removed));
     let _ = writeln!(out, "  changed: {}", names(&reloaded.changed));
+    for ServiceShares { service, backends } in &reloaded.shares {
+        let _ = writeln!(out, "{service}:");
+        out += &shares(backends);
+    }
     if let Some(guard) = &reloaded.guard {
         let _ = writeln!(out, "  guarded: {}", on_probation(guard));
     }
@@ -344,6 +353,7 @@ mod tests {
             config_file: "b.toml".to_owned(),
             config_applied_at: "2026-11-20T09:00:00Z".to_owned(),
             config_refused: Some("b.toml:3:1: error".to_owned()),
+            not_written: Vec::new(),
             guard: None,
             interfaces: vec![interface],
             services: vec![service],

@@ -41,6 +41,9 @@ pub struct Status {
     /// A change that nobody has confirmed yet.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub guard: Option<Guard>,
+    /// What is in force and could not be written to disk, a sentence each.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub not_written: Vec<String>,
     /// What is wrong now, the worst first.
     #[serde(default)]
     pub alarms: Vec<Alarm>,
@@ -229,6 +232,13 @@ pub struct ShareChange {
     pub after: Option<f64>,
 }
 
+/// A service's shares before a change and after it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServiceShares {
+    pub service: ServiceName,
+    pub backends: Vec<ShareChange>,
+}
+
 /// `POST /v1/reload`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Reloaded {
@@ -241,6 +251,9 @@ pub struct Reloaded {
     /// What linting warns of and nothing silences.
     #[serde(default)]
     pub warnings: Vec<String>,
+    /// Of `rollback` and `confirm`: services of which a backend's share became another.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shares: Vec<ServiceShares>,
     /// It is in force on probation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guard: Option<Guard>,
@@ -284,7 +297,7 @@ pub struct Guard {
     pub seconds_left: u64,
 }
 
-/// `POST /v1/rollback`: without a generation, to the last that differs from what is in force.
+/// `POST /v1/rollback`: without a generation, to the one before what is in force, each time one further.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rollback {

@@ -32,6 +32,24 @@ pub enum Refusal {
     Stopping,
 }
 
+impl Refusal {
+    /// What a failure means for whoever asked.
+    pub(crate) fn meaning(self, meaning: &str) -> Self {
+        match self {
+            Self::Failed(why) => Self::Failed(format!("{meaning}: {why}")),
+            other => other,
+        }
+    }
+
+    /// The same, and what else is wrong.
+    pub(crate) fn but(self, more: &str) -> Self {
+        match self {
+            Self::Failed(why) | Self::Invalid(why) => Self::Failed(format!("{why}; {more}")),
+            other => other,
+        }
+    }
+}
+
 pub type Answer<T> = oneshot::Sender<Result<T, Refusal>>;
 
 pub enum Command {

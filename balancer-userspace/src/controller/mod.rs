@@ -4,6 +4,7 @@
 //! said about it. `transaction` is the one way in for a new config.
 
 mod answer;
+mod bring;
 mod desired;
 pub mod handle;
 mod host;
@@ -13,6 +14,7 @@ mod signals;
 mod start;
 mod state;
 mod transaction;
+mod unwritten;
 mod watch;
 
 use std::collections::BTreeSet;
@@ -225,7 +227,7 @@ impl Controller {
                 let names: Vec<&str> = node.alarming.webhooks.iter().map(|webhook| webhook.name()).collect();
                 self.running.watch.watchtower.deliveries.retain(|name, _| names.contains(&name.as_str()));
                 // The new ones hear of everything that is active.
-                self.webhooks.tell(&self.running.watch.watchtower.alarms.active());
+                self.webhooks.tell(&self.running.watch.watchtower.alarms.active(), self.running.desired.history.head());
             }
             Err(error) => log::error!("{error:#}"),
         }
@@ -278,12 +280,22 @@ impl Controller {
         }
     }
 
+    /// What a step that failed left undone.
+    fn retry(&mut self) {
+        match self.running.reconcile(BTreeSet::new(), Change::default()) {
+            Ok(_) => log::info!("the kernel is in step again"),
+            Err(error) => log::error!("the kernel could not be written, trying again: {error:#}"),
+        }
+    }
+
     fn tick(&mut self) {
         logging::tick();
         self.running.kernel.plane.tick();
-        self.running.store.look_after(Instant::now());
+        let now = Instant::now();
+        self.running.store.look_after(now);
+        self.running.write_unwritten();
         if self.running.out_of_step() {
-            self.reconcile(self.running.all_services());
+            self.retry();
         }
         let mut dirty = self.running.forget_paths();
         dirty.extend(self.running.settle_doubts());
@@ -304,7 +316,7 @@ impl Controller {
             file.suspect(comparison);
         }
         let changed = self.running.watch_alarms();
-        self.webhooks.tell(&changed);
+        self.webhooks.tell(&changed, self.running.desired.history.head());
         self.running.keep_drill();
         let (generation, refused) = (self.running.kernel.generation, self.running.desired.refused.is_some());
         self.manager.tick(generation, refused, || self.running.in_force());
@@ -334,5 +346,5 @@ fn proposal(request: api::Apply, caller: Caller) -> Proposal {
     let api::Apply { text, file, accept, reason, dry_run, plan, guard } = request;
     let asked = ChangeRequest { uid: Some(caller.uid), command: format!("apply {file}"), reason, accept };
     let guard = guard.map(|seconds| Duration::from_secs(seconds.into()));
-    Proposal { text, file, strict: true, dry_run, plan, guard, asked }
+    Proposal { text, file, strict: true, dry_run, plan, guard, from_file: false, asked }
 }

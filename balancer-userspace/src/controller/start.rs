@@ -22,15 +22,16 @@ use crate::alarm::{Delivery, Webhooks};
 use crate::controller::desired::Desired;
 use crate::controller::desired::judged::Judged;
 use crate::controller::handle::Handle;
-use crate::controller::kernel::Kernel;
 use crate::controller::kernel::allocate::Pools;
 use crate::controller::kernel::fragments::FragmentBuffer;
 use crate::controller::kernel::step::Change;
 use crate::controller::kernel::trial::Rehearsal;
+use crate::controller::kernel::{Kernel, Knowledge};
 use crate::controller::observed::HealthState;
 use crate::controller::observed::Observed;
 use crate::controller::state::State;
 use crate::controller::transaction::{ChangeRequest, Linted, linted, said};
+use crate::controller::unwritten::{Part, Unwritten};
 use crate::controller::watch::Watch;
 use crate::controller::watch::alarms::Watchtower;
 use crate::controller::watch::compare::Drift;
@@ -38,14 +39,14 @@ use crate::controller::watch::observer::Observer;
 use crate::controller::watch::traffic::Profile;
 use crate::dataplane::{DataPlane, Events, Lock, Pins, Told};
 use crate::health::{Health, Monitor};
-use crate::history::History;
+use crate::history::{History, digest};
 use crate::journal::{Journal, seeds_in};
 use crate::model::{Config, DatapathLog, Node};
 use crate::moment::Moment;
 use crate::neighbor::Resolver;
 use crate::service_manager::ServiceManager;
 use crate::spec::{self, Loaded};
-use crate::state::{Allocations, StateDir, leftovers, make_private, replace_file};
+use crate::state::{Allocations, Fallback, StateDir, leftovers, make_private};
 use crate::{control, http};
 
 /// How long a cold start waits, at most, for first probes and next hops before it writes the first tables.
@@ -70,8 +71,8 @@ impl Servers {
 }
 
 pub(crate) async fn start(path: &Path, handle: Handle) -> Result<(Controller, Servers)> {
-    let mut seen = Print::of(path);
-    let mut read = read(path)?;
+    let seen = Print::of(path);
+    let read = read(path)?;
     host::check()?;
     raise_file_limit();
     let node = &read.0.config.node;
@@ -79,12 +80,8 @@ pub(crate) async fn start(path: &Path, handle: Handle) -> Result<(Controller, Se
     let pins = Pins::create(&node.pin_dir)?;
     let lock = Lock::take(&node.state_dir, &node.pin_dir)?;
     tidy(path, &node.state_dir);
-    let taken_back = take_back_unconfirmed(path, &state)?;
-    if let Some(was) = &taken_back {
-        log::warn!("{was} was guarded and not confirmed when the controller ended: it is taken back");
-        seen = Print::of(path);
-        read = self::read(path)?;
-    }
+    let there = digest(read.0.text.as_bytes());
+    let (read, taken_back) = take_back_unconfirmed(path, &state, read)?;
     let (Loaded { config, text, written }, found) = read;
     for finding in found.findings.iter().filter(|finding| finding.counts()) {
         log::warn!("{}; `balancer check --explain {}` says more", said(finding), finding.id);
@@ -104,13 +101,14 @@ pub(crate) async fn start(path: &Path, handle: Handle) -> Result<(Controller, Se
     let accepted = running.store.accepted();
     refuse_emptiness(&found, running.kernel.allocations.services.len())?;
     (running.desired.text, running.desired.judged) = (text, Judged::new(written, found.findings, accepted));
-    running.watch.watchtower.taken_back = taken_back.map(|was| {
-        let why = format!("{was} was taken back: it was not confirmed when the controller ended");
-        (std::time::Instant::now(), why)
-    });
+    running.desired.seen = there;
+    if let Some(fallback) = taken_back {
+        running.went_back(fallback);
+    }
     let ended = running.end_overrides();
     if !ended.is_empty() {
-        running.store.keep_overrides(&running.desired.overrides);
+        // Forwarding does not wait for the disk.
+        running.keep(Part::Overrides).ok();
     }
     running.judge_all();
     let (report_sender, reports) = mpsc::channel(1024);
@@ -169,14 +167,37 @@ pub(crate) fn webhooks(node: &Node, deliveries: &mpsc::UnboundedSender<Delivery>
     Webhooks::start(&node.alarming, &node.name, move |delivery| drop(deliveries.send(delivery)))
 }
 
-/// A guarded change that nobody had confirmed when the controller ended does not come again: what was before it is put into
-/// the config's file. Answers the change.
-fn take_back_unconfirmed(path: &Path, state: &StateDir) -> Result<Option<String>> {
-    let Some(fallback) = state.guard() else { return Ok(None) };
-    replace_file(path, &fallback.text)?;
-    state.save_overrides(&fallback.overrides)?;
-    state.save_guard(None)?;
-    Ok(Some(fallback.command))
+/// A guarded change that nobody had confirmed when the controller ended does not come again: the config before it is what
+/// runs, whatever the disk lets be written. A file that is newer than the change is what somebody wants now, and stays.
+fn take_back_unconfirmed(path: &Path, state: &StateDir, read: Linted) -> Result<(Linted, Option<Fallback>)> {
+    let Some(fallback) = state.guard() else { return Ok((read, None)) };
+    let there = &read.0.text;
+    if *there == fallback.text {
+        return Ok((read, Some(fallback)));
+    }
+    if !fallback.known.is_empty() && !fallback.known.contains(&digest(there.as_bytes())) {
+        log::warn!("{} is newer than the guarded change and is what runs", path.display());
+        return Ok((read, Some(fallback)));
+    }
+    let directory = path.parent().unwrap_or(Path::new(""));
+    let before = linted(&path.display().to_string(), fallback.text.clone(), directory)?;
+    Ok((before, Some(fallback)))
+}
+
+impl State {
+    /// A guarded change was not confirmed before the controller ended: what was before it is wanted, and is written as soon
+    /// as the disk takes it.
+    fn went_back(&mut self, fallback: Fallback) {
+        let was = &fallback.command;
+        log::warn!("{was} was guarded and not confirmed when the controller ended: it is taken back");
+        let why = format!("{was} was taken back: it was not confirmed when the controller ended");
+        self.watch.watchtower.taken_back = Some((std::time::Instant::now(), why));
+        self.desired.overrides = fallback.overrides;
+        // Each is tried again each second; the note of the change goes last.
+        for part in [Part::File, Part::Overrides, Part::Guard] {
+            self.keep(part).ok();
+        }
+    }
 }
 
 /// What controllers that were killed left behind goes, and what others could read they no longer can.
@@ -228,13 +249,18 @@ fn adopt(path: &Path, config: Config, state: StateDir, mut plane: DataPlane) -> 
     }
     let profile = Profile::new(&config.node);
     let pools = Pools::new(&config.limits, &allocations);
+    let history = History::open(&state);
+    // Where one of the files is lost, no number is given twice.
+    let recorded = history.records().iter().map(|record| record.generation).max().unwrap_or(0);
+    let last_generation = state.generation().generation.max(recorded).max(journal.highest_generation());
     let mut running = State {
         desired: Desired {
             path: path.to_owned(),
             text: String::new(),
+            seen: String::new(),
             judged: Judged::default(),
             overrides: state.overrides(),
-            history: History::open(&state),
+            history,
             probation: None,
             applies: BTreeMap::from([("ok", 0), ("refused", 0), ("failed", 0)]),
             applied_at: Moment::now(),
@@ -246,10 +272,11 @@ fn adopt(path: &Path, config: Config, state: StateDir, mut plane: DataPlane) -> 
             plane,
             programmed: BTreeMap::new(),
             image,
-            unsynced: Some(tables),
+            knowledge: Knowledge::Read(tables),
+            pending: BTreeSet::new(),
             pools,
             allocations,
-            generation: state.generation(),
+            generation: last_generation,
             journal,
             rehearsal: Rehearsal::default(),
             interfaces: BTreeMap::new(),
@@ -264,6 +291,7 @@ fn adopt(path: &Path, config: Config, state: StateDir, mut plane: DataPlane) -> 
             drilling: None,
         },
         store: state,
+        unwritten: Unwritten::default(),
     };
     running.keep_next_hops();
     Ok(running)

@@ -8,6 +8,7 @@ use balancer_common::slot::BackendIndex;
 use crate::controller::desired::Desired;
 use crate::controller::kernel::Kernel;
 use crate::controller::observed::Observed;
+use crate::controller::unwritten::Unwritten;
 use crate::controller::watch::Watch;
 use crate::health::Health;
 use crate::model::{Backend, BackendId, CheckKind, ForwardMode, Service, ServiceName, Weight};
@@ -21,6 +22,8 @@ pub(crate) struct State {
     pub(crate) kernel: Kernel,
     pub(crate) watch: Watch,
     pub(crate) store: StateDir,
+    /// What is in force and not yet on disk.
+    pub(crate) unwritten: Unwritten,
 }
 
 pub(crate) fn wanted(service: &Service, backend: &Backend) -> Wanted {

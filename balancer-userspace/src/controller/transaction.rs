@@ -3,9 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use crate::control::api::{Generation, Reloaded};
+use crate::control::api::{Generation, PlannedService, Reloaded};
+use crate::controller::bring::{Next, Whole};
 use crate::controller::desired::empty::refuse_emptiness;
 use crate::controller::desired::judged::{as_bad, brought_in};
 use crate::controller::desired::overrides::listed;
@@ -13,12 +14,13 @@ use crate::controller::handle::Refusal;
 use crate::controller::kernel::step::Change;
 use crate::controller::kernel::trial::Trial;
 use crate::controller::state::State;
+use crate::controller::unwritten::Part;
 use crate::history::{Entry, Outcome, Record, digest};
 use crate::host;
 use crate::model::{Config, Service, ServiceName};
 use crate::moment::Moment;
 use crate::spec::{self, Diagnostic, Diagnostics, Loaded, Severity};
-use crate::state::replace_file;
+use crate::state::Overrides;
 
 /// Who asks for a change, and why.
 #[derive(Debug, Clone, Default)]
@@ -68,14 +70,26 @@ pub struct Proposal {
     pub plan: Option<String>,
     /// On probation for so long.
     pub guard: Option<Duration>,
+    /// Read from the config file: that is never written for it.
+    pub from_file: bool,
     pub asked: ChangeRequest,
 }
 
 impl Proposal {
-    /// Whose warnings nobody is there to accept.
-    pub(crate) fn unasked(text: String, file: &str, asked: ChangeRequest) -> Self {
-        Self { text, file: file.to_owned(), strict: false, dry_run: false, plan: None, guard: None, asked }
+    /// The config file's content, whose warnings nobody is there to accept.
+    fn of_file(text: String, file: &str, asked: ChangeRequest) -> Self {
+        let file = file.to_owned();
+        Self { text, file, strict: false, dry_run: false, plan: None, guard: None, from_file: true, asked }
     }
+}
+
+/// What was brought into force, and how that ended.
+pub(crate) struct Recorded {
+    pub(crate) generation: u64,
+    pub(crate) text: String,
+    pub(crate) overrides: Overrides,
+    pub(crate) outcome: Outcome,
+    pub(crate) back_to: Option<u64>,
 }
 
 impl State {
@@ -85,11 +99,12 @@ impl State {
         let text = spec::text(&self.desired.path).map_err(|problems| Refusal::Invalid(problems.to_string()));
         let asked = ChangeRequest { uid, command: command.to_owned(), ..ChangeRequest::default() };
         let proposal = text.and_then(|text| {
+            self.desired.seen = digest(text.as_bytes());
             // What a guarded change has written itself is no other change.
             if text != self.desired.text {
                 self.refuse_while_guarded()?;
             }
-            Ok(Proposal::unasked(text, &file, asked))
+            Ok(Proposal::of_file(text, &file, asked))
         });
         let outcome = match proposal {
             Ok(proposal) if proposal.text == self.desired.text => self.apply(&proposal),
@@ -115,17 +130,12 @@ impl State {
             }
             let policy = self.desired.config.node.guard;
             if proposal.dry_run || (proposal.guard.is_none() && policy.is_none()) {
-                return self.try_apply(proposal, linted);
+                return self.try_apply(proposal, linted, None);
             }
             let preview = self.preview_of(&linted.0.config);
             let duration = proposal.guard.or_else(|| self.guard_by_policy(preview.risk));
-            let Some(duration) = duration else { return self.try_apply(proposal, linted) };
-            self.begin_guard(&proposal.asked, &preview.services, duration)?;
-            let outcome = self.try_apply(proposal, linted);
-            if outcome.is_err() {
-                self.abandon_guard();
-            }
-            outcome
+            let guard = duration.map(|duration| (preview.services, duration));
+            self.try_apply(proposal, linted, guard)
         });
         if proposal.dry_run { outcome } else { self.noted(outcome) }
     }
@@ -133,7 +143,7 @@ impl State {
     /// At once.
     pub(crate) fn apply(&mut self, proposal: &Proposal) -> Result<Reloaded, Refusal> {
         let linted = self.linted(&proposal.file, &proposal.text);
-        let outcome = linted.and_then(|linted| self.try_apply(proposal, linted));
+        let outcome = linted.and_then(|linted| self.try_apply(proposal, linted, None));
         self.noted(outcome)
     }
 
@@ -160,7 +170,7 @@ impl State {
     }
 
     /// Counts how it went, for status and metrics.
-    fn noted(&mut self, outcome: Result<Reloaded, Refusal>) -> Result<Reloaded, Refusal> {
+    pub(crate) fn noted(&mut self, outcome: Result<Reloaded, Refusal>) -> Result<Reloaded, Refusal> {
         let result = match &outcome {
             Ok(_) => "ok",
             Err(Refusal::Failed(_)) => "failed",
@@ -173,40 +183,65 @@ impl State {
         outcome
     }
 
-    /// Brings back a generation of the history: the one named, or the last that differs from what is in force. What was in
-    /// force before needs no acceptance.
-    pub(crate) fn rollback(&mut self, generation: Option<u64>, mut asked: ChangeRequest) -> Result<Reloaded, Refusal> {
+    /// Brings back a generation of the history: the one named, or the one before what is in force, each time one further.
+    /// What was in force before needs no acceptance.
+    pub(crate) fn rollback(&mut self, generation: Option<u64>, asked: ChangeRequest) -> Result<Reloaded, Refusal> {
         if self.desired.probation.is_some() && generation.is_none() {
             return self.take_back(asked.reason.as_deref().unwrap_or("asked for"), asked.uid);
         }
         self.refuse_while_guarded()?;
-        let in_force = (digest(self.desired.text.as_bytes()), self.desired.overrides.clone());
-        let differs = |record: &&Record| {
-            record.result == Outcome::Applied && (&record.content, &record.overrides) != (&in_force.0, &in_force.1)
-        };
-        let record = match generation {
-            Some(number) => self.recorded(number)?,
-            None => self.desired.history.records().iter().rev().find(differs).ok_or_else(|| {
-                Refusal::NotFound("the history has nothing that differs from what is in force".to_owned())
-            })?,
-        };
-        let text = self.desired.history.content(record).map_err(|error| Refusal::Failed(format!("{error:#}")))?;
-        let (number, overrides) = (record.generation, record.overrides.clone());
-        asked.command = format!("rollback to generation {number}");
-        let before = std::mem::replace(&mut self.desired.overrides, overrides);
-        let file = format!("generation {number}");
-        let outcome = self.apply(&Proposal::unasked(text, &file, asked));
-        if outcome.is_err() {
-            self.desired.overrides = before;
-        }
-        outcome
+        let outcome = self.try_rollback(generation, asked);
+        self.noted(outcome)
     }
 
-    fn try_apply(&mut self, proposal: &Proposal, (loaded, found): Linted) -> Result<Reloaded, Refusal> {
+    fn try_rollback(&mut self, generation: Option<u64>, mut asked: ChangeRequest) -> Result<Reloaded, Refusal> {
         let start = Instant::now();
-        let Loaded { config, written, .. } = loaded;
+        let record = match generation {
+            Some(number) => self.recorded(number)?,
+            None => {
+                let in_force = digest(self.desired.text.as_bytes());
+                let found = self.desired.history.one_back(&in_force, &self.desired.overrides);
+                found.ok_or_else(|| Refusal::NotFound("the history has nothing before what is in force".to_owned()))?
+            }
+        };
+        let text = self.desired.history.content(record).map_err(|error| Refusal::Failed(format!("{error:#}")))?;
+        let (number, back_to) = (record.generation, self.desired.history.origin(record));
+        let overrides = record.overrides.clone();
+        let (Loaded { config, text, written }, found) = self.linted(&format!("generation {number}"), &text)?;
+        self.refuse_fixed(&config)?;
+        asked.command = format!("rollback to generation {number}");
+        let (added, removed, changed) = differences(&self.desired.config, &config);
+        let shares = self.all_shares();
+        let next = Whole { config, text, written, found: found.findings, overrides };
+        let (_, mut warnings) = match self.back(next, asked.said()) {
+            Ok(done) => done,
+            Err(refusal) => return Err(self.repaired(refusal)),
+        };
+        let recorded = Recorded { back_to: Some(back_to), ..self.applied() };
+        self.record_as(asked, recorded);
+        warnings.extend(self.unwritten.said());
+        Ok(Reloaded {
+            generation: self.kernel.generation,
+            added,
+            removed,
+            changed,
+            shares: self.shares_since(&shares),
+            warnings,
+            seconds: start.elapsed().as_secs_f64(),
+            ..Reloaded::default()
+        })
+    }
+
+    fn try_apply(
+        &mut self,
+        proposal: &Proposal,
+        (loaded, found): Linted,
+        guard: Option<(Vec<PlannedService>, Duration)>,
+    ) -> Result<Reloaded, Refusal> {
+        let start = Instant::now();
+        let Loaded { config, text, written } = loaded;
         let together = self.with_commands(&written, &config, &proposal.text, &found.findings);
-        let warnings = self.accepted(&found, &together, proposal)?;
+        let mut warnings = self.accepted(&found, &together, proposal)?;
         self.refuse_fixed(&config)?;
         if let Some(plan) = &proposal.plan {
             let now = self.plan_id(&proposal.text);
@@ -217,41 +252,30 @@ impl State {
             }
         }
         let (added, removed, changed) = differences(&self.desired.config, &config);
-        let answer = |generation, overrides_ended, guard| {
+        let answer = |generation, overrides_ended, guard, warnings| {
             let (dry_run, seconds) = (proposal.dry_run, start.elapsed().as_secs_f64());
-            Reloaded { generation, added, removed, changed, overrides_ended, warnings, guard, dry_run, seconds }
+            let shares = Vec::new();
+            Reloaded { generation, added, removed, changed, overrides_ended, warnings, shares, guard, dry_run, seconds }
         };
         if proposal.dry_run {
-            return Ok(answer(self.kernel.generation, Vec::new(), None));
+            return Ok(answer(self.kernel.generation, Vec::new(), None, warnings));
         }
-        let before = std::mem::replace(&mut self.desired.config, config);
-        if let Err(error) = self.attach_interfaces() {
-            self.desired.config = before;
-            self.detach_unwanted();
-            return Err(Refusal::Invalid(error));
+        if !proposal.from_file {
+            self.refuse_newer_file(&proposal.text)?;
         }
-        let (overrides, checked) = (self.desired.overrides.clone(), self.observed.checked.clone());
-        let overrides_ended = self.end_overrides();
-        self.forget_strangers();
-        let change = Change::asked(Trial::FILE, proposal.asked.said());
-        let brought = self
-            .store
-            .save_overrides(&self.desired.overrides)
-            .and_then(|()| self.reconcile(self.all_services(), change))
-            .and_then(|_| self.keep_file(&proposal.text));
-        if let Err(error) = brought {
-            (self.desired.config, self.desired.overrides, self.observed.checked) = (before, overrides, checked);
-            if let Err(error) = self.store.save_overrides(&self.desired.overrides) {
-                log::error!("{error:#}");
-            }
-            self.repair();
-            return Err(Refusal::Failed(format!("this was not applied, what ran before runs on: {error:#}")));
-        }
-        self.detach_unwanted();
+        let guard = match guard {
+            Some((changes, duration)) => Some(self.begin_guard(&proposal.asked, &changes, duration, &proposal.text)?),
+            None => None,
+        };
+        let overrides = self.desired.overrides.clone();
         let same = self.desired.text == proposal.text;
-        self.desired.text.clone_from(&proposal.text);
         let known = self.desired.judged.findings().to_vec();
-        self.desired.judged.follow(written, found.findings);
+        let next = Whole { config, text, written, found: found.findings, overrides };
+        let change = Change::asked(Trial::FILE, proposal.asked.said());
+        let dirty = next.config.services.iter().map(|service| service.name.clone()).collect();
+        let overrides_ended = self
+            .forward(Next::Config(Box::new(next)), dirty, change, !proposal.from_file, guard)
+            .map_err(|refusal| refusal.meaning("this was not applied, the previous config stays active"))?;
         // Whoever applies what is in force already means what is found in it.
         let meant = |finding: &Diagnostic| same || !brought_in(&known, std::slice::from_ref(finding)).is_empty();
         self.judge(together, &proposal.asked, meant);
@@ -259,7 +283,8 @@ impl State {
         if self.desired.probation.is_none() {
             self.record_if_new(proposal.asked.clone());
         }
-        Ok(answer(self.kernel.generation, overrides_ended, self.guard()))
+        warnings.extend(self.unwritten.said());
+        Ok(answer(self.kernel.generation, overrides_ended, self.guard(), warnings))
     }
 
     /// Whether what is in force has the same finding about the same.
@@ -298,41 +323,51 @@ impl State {
         Ok(counting.iter().map(|finding| said(finding)).collect())
     }
 
-    /// The config's file holds what is in force, so that a restart finds it.
-    fn keep_file(&self, text: &str) -> anyhow::Result<()> {
-        match std::fs::read_to_string(&self.desired.path) {
-            Ok(there) if there == text => Ok(()),
-            _ => replace_file(&self.desired.path, text),
-        }
-    }
-
-    /// Adds what is in force to the history. Where that fails the change stays, and the log says so.
+    /// Adds what is in force to the history. Where that fails the change stays, and answer, log and alarm say so.
     pub(crate) fn record(&mut self, asked: ChangeRequest) {
-        self.record_as(asked, Outcome::Applied);
+        let recorded = self.applied();
+        self.record_as(asked, recorded);
     }
 
-    pub(crate) fn record_as(&mut self, asked: ChangeRequest, result: Outcome) {
-        let entry = Entry {
-            generation: self.kernel.generation,
+    /// What is in force.
+    fn applied(&self) -> Recorded {
+        let (text, overrides) = (self.desired.text.clone(), self.desired.overrides.clone());
+        Recorded { generation: self.kernel.generation, text, overrides, outcome: Outcome::Applied, back_to: None }
+    }
+
+    /// Every record has a number of its own, above all before it.
+    pub(crate) fn record_as(&mut self, asked: ChangeRequest, recorded: Recorded) {
+        let waiting = self.unwritten.records.last().map(|entry| entry.generation);
+        let last = waiting.or(self.desired.history.last().map(|record| record.generation));
+        let generation = recorded.generation.max(last.map_or(0, |last| last + 1));
+        self.kernel.generation = self.kernel.generation.max(generation);
+        self.unwritten.records.push(Entry {
+            generation,
+            at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
             uid: asked.uid,
             command: asked.command,
             reason: asked.reason,
             accepted: asked.accept,
-            text: &self.desired.text,
-            overrides: self.desired.overrides.clone(),
+            back_to: recorded.back_to,
+            text: recorded.text,
+            overrides: recorded.overrides,
             findings: self.desired.judged.ids(),
-            result,
-        };
-        if let Err(error) = self.desired.history.add(entry, self.desired.config.node.history) {
-            log::error!("generation {} is in force, but not in the history: {error:#}", self.kernel.generation);
-        }
+            result: recorded.outcome,
+        });
+        // What can't be written is tried again, and said until it is.
+        self.keep(Part::History).ok();
+        self.keep(Part::Generation).ok();
     }
 
     /// The same where it is another than the last.
     pub(crate) fn record_if_new(&mut self, asked: ChangeRequest) {
         let content = digest(self.desired.text.as_bytes());
-        let same = |record: &Record| record.content == content && record.overrides == self.desired.overrides;
-        if !self.desired.history.last().is_some_and(same) {
+        let overrides = &self.desired.overrides;
+        let same = match self.unwritten.records.last() {
+            Some(waiting) => waiting.text == self.desired.text && waiting.overrides == *overrides,
+            None => self.desired.history.last().is_some_and(|r| r.content == content && r.overrides == *overrides),
+        };
+        if !same {
             self.record(asked);
         }
     }
@@ -389,7 +424,7 @@ pub(crate) fn said(finding: &Diagnostic) -> String {
     format!("{}:{}: {} [{}]", finding.file, finding.line, finding.message, finding.id)
 }
 
-fn differences(before: &Config, after: &Config) -> (Vec<ServiceName>, Vec<ServiceName>, Vec<ServiceName>) {
+pub(crate) fn differences(before: &Config, after: &Config) -> (Vec<ServiceName>, Vec<ServiceName>, Vec<ServiceName>) {
     let by_name = |config: &Config| -> BTreeMap<ServiceName, Service> {
         config.services.iter().map(|service| (service.name.clone(), service.clone())).collect()
     };

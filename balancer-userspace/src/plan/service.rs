@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use balancer_common::layout::{BackendEntry, PortRange, RateLimits, ServerIdKey, ServiceEntry, ServiceKey, flags};
+use balancer_common::layout::{
+    BackendEntry, Former, PortRange, RateLimits, ServerIdKey, ServiceEntry, ServiceKey, flags,
+};
 use balancer_common::slot::{BackendIndex, NO_BACKEND, Slot};
 use ipnet::IpNet;
 
@@ -133,6 +135,12 @@ impl ServicePlan {
     pub fn same_mapping(&self, other: &ServiceEntry) -> bool {
         let mapping = |entry: &ServiceEntry| (entry.keys, entry.table_size, entry.port_mask);
         mapping(&self.entry) == mapping(other)
+    }
+
+    /// Whether a flow has the same slot as under a former mapping.
+    pub fn is_mapped_as(&self, former: &Former) -> bool {
+        let Former { keys, table_size, port_mask, .. } = *former;
+        self.same_mapping(&ServiceEntry { keys, table_size, port_mask, ..self.entry })
     }
 
     /// Puts the table to `table`, for a mapping of flows to slots that differs from the one before.

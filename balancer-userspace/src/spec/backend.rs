@@ -12,7 +12,7 @@ pub(super) const BACKEND_KEYS: &[&str] =
 
 const DEFAULT_WEIGHT: u32 = 100;
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct ReadBackend {
     pub(super) name: Placed<BackendName>,
     pub(super) address: Placed<IpAddr>,
@@ -26,7 +26,7 @@ pub(super) struct ReadBackend {
     pub(super) span: Span,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum ReadServerId {
     Absent,
     /// What is wrong was noted.

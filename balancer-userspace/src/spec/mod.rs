@@ -54,7 +54,7 @@ pub struct Loaded {
 }
 
 /// Where everything in a config stands; what findings about it are made of.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Written {
     file: String,
     /// Offsets in the text at which its lines begin.

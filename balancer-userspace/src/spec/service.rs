@@ -45,7 +45,7 @@ const GATES: &[(&str, Gate)] = &[("health", Gate::Health), ("doctor", Gate::Doct
 const AFFINITIES: &[(&str, Affinity)] = &[("flow", Affinity::Flow), ("client", Affinity::Client)];
 
 /// A service, and the places of what other services may collide with. `model` is absent where a key it needs was wrong.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Read {
     pub(super) model: Option<Service>,
     pub(super) name: Option<Placed<ServiceName>>,

@@ -7,7 +7,7 @@ use super::service::Read;
 
 pub(super) const SILENCE_KEYS: &[&str] = &["id", "service", "backend", "reason"];
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Silence {
     pub(super) id: &'static str,
     pub(super) service: Option<Placed<String>>,

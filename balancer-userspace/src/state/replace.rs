@@ -3,10 +3,11 @@
 use std::fs::{self, File, Metadata};
 use std::io::{Result, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use rustix::fs::{XattrFlags, fgetxattr, flistxattr, fsetxattr};
+use tempfile::NamedTempFile;
 
 /// Of names of files that are being written.
 pub(super) const PREFIX: &str = ".balancer-";
@@ -20,14 +21,48 @@ pub(super) enum Durable {
     No,
 }
 
+/// A file that is written, but not yet in its place.
+pub struct StagedFile {
+    file: NamedTempFile,
+    path: PathBuf,
+    durable: Durable,
+}
+
+impl StagedFile {
+    /// Puts it in its place.
+    ///
+    /// # Errors
+    /// Where it can't be; the file is what it was then.
+    pub fn put(self) -> anyhow::Result<()> {
+        let path = self.path.clone();
+        self.persist().with_context(|| format!("writing {}", path.display()))
+    }
+
+    fn persist(self) -> Result<()> {
+        self.file.persist(&self.path)?;
+        if self.durable == Durable::Yes {
+            File::open(directory_of(&self.path))?.sync_all()?;
+        }
+        Ok(())
+    }
+}
+
 /// Puts a file in the place of another of this name, which keeps its owner, group, mode and access lists.
 ///
 /// # Errors
 /// Where it can't be written; the file is what it was then.
 pub fn replace_file(path: &Path, text: &str) -> anyhow::Result<()> {
+    stage_file(path, text)?.put()
+}
+
+/// Writes what [`replace_file`] would, so that hardly anything is left that could fail.
+///
+/// # Errors
+/// Where it can't be written.
+pub fn stage_file(path: &Path, text: &str) -> anyhow::Result<StagedFile> {
     // Where the path is a link, what it points to is meant.
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    put(&path, text.as_bytes(), Durable::Yes, Some(&path)).with_context(|| format!("writing {}", path.display()))
+    stage(&path, text.as_bytes(), Durable::Yes, Some(&path)).with_context(|| format!("writing {}", path.display()))
 }
 
 /// For a file that nobody else may read, and that a loss of power may take.
@@ -37,13 +72,16 @@ pub(crate) fn write_private(path: &Path, text: &str) -> Result<()> {
 
 /// For a file that nobody else may read.
 pub(super) fn write_whole(path: &Path, bytes: &[u8], durable: Durable) -> Result<()> {
-    put(path, bytes, durable, None)
+    stage(path, bytes, durable, None)?.persist()
 }
 
-fn put(path: &Path, bytes: &[u8], durable: Durable, like: Option<&Path>) -> Result<()> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn stage(path: &Path, bytes: &[u8], durable: Durable, like: Option<&Path>) -> Result<StagedFile> {
     // Readable by its owner alone.
-    let mut file = tempfile::Builder::new().prefix(PREFIX).tempfile_in(directory)?;
+    let mut file = tempfile::Builder::new().prefix(PREFIX).tempfile_in(directory_of(path))?;
     file.write_all(bytes)?;
     if let Some(before) =
         like.and_then(|like| File::options().read(true).custom_flags(libc::O_NONBLOCK).open(like).ok())
@@ -54,11 +92,7 @@ fn put(path: &Path, bytes: &[u8], durable: Durable, like: Option<&Path>) -> Resu
     if durable == Durable::Yes {
         file.as_file().sync_all()?;
     }
-    file.persist(path)?;
-    if durable == Durable::Yes {
-        File::open(directory)?.sync_all()?;
-    }
-    Ok(())
+    Ok(StagedFile { file, path: path.to_owned(), durable })
 }
 
 /// Whose it is before what they may do: a change of owner takes rights away.

@@ -30,6 +30,7 @@ impl State {
             config_applied_at: humantime::format_rfc3339_seconds(self.desired.applied_at.wall()).to_string(),
             config_refused: self.desired.refused.clone(),
             guard: self.guard(),
+            not_written: self.unwritten.said(),
             alarms: self.watch.watchtower.alarms.active(),
             findings: self.desired.judged.in_force().to_vec(),
             interfaces: self.interface_statuses(),

@@ -43,9 +43,9 @@ impl Judged {
         Self { written, findings: file.clone(), file, told: Vec::new(), accepted }
     }
 
-    /// Another file is in force.
-    pub(crate) fn follow(&mut self, written: Written, file: Vec<Diagnostic>) {
-        (self.written, self.file) = (written, file);
+    /// Another file is in force. Answers what was known of the one before.
+    pub(crate) fn follow(&mut self, written: Written, file: Vec<Diagnostic>) -> (Written, Vec<Diagnostic>) {
+        (std::mem::replace(&mut self.written, written), std::mem::replace(&mut self.file, file))
     }
 
     pub(crate) fn file(&self) -> &[Diagnostic] {

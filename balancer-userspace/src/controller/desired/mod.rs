@@ -25,6 +25,8 @@ pub(crate) struct Desired {
     pub(crate) config: Config,
     /// The text that `config` was read from.
     pub(crate) text: String,
+    /// SHA-256 of the config file's content when it was last read or written here.
+    pub(crate) seen: String,
     /// What lint finds in it, and in what commands set over it.
     pub(crate) judged: Judged,
     pub(crate) overrides: Overrides,

@@ -9,8 +9,9 @@ use crate::model::{Backend, BackendId, BackendName, Service, ServiceName, Weight
 use crate::plan::preview::{Preview, Weighing};
 use crate::spec::Diagnostic;
 use crate::spec::lint::Concerned;
-use crate::state::{Override, Overrides};
+use crate::state::Override;
 
+use crate::controller::bring::Next;
 use crate::controller::desired::judged::brought_in;
 use crate::controller::kernel::step::Change;
 use crate::controller::kernel::trial::Trial;
@@ -72,21 +73,22 @@ impl State {
         asked.command = format!("{what} of {id}");
         self.set_override(id, asked.uid, change)?;
         let found_then = self.found(&concerned);
-        let warnings = match self.refuse_brought_in(what, id, &asked, &found, &found_then) {
-            Ok(warnings) => warnings,
-            Err(refusal) => {
-                self.desired.overrides = previous;
-                return Err(refusal);
+        let outcome = self.refuse_brought_in(what, id, &asked, &found, &found_then);
+        let needs_guard = left.filter(|_| outcome.is_ok()).and_then(|left| self.needs_guard(&left));
+        let wanted = std::mem::replace(&mut self.desired.overrides, previous);
+        let warnings = outcome?;
+        let guard = match needs_guard {
+            // What it goes back to is what is in force.
+            Some((changes, duration)) => {
+                Some(self.begin_guard(&asked, &changes, duration, &self.desired.text.clone())?)
             }
+            None => None,
         };
-        if let Some((changes, duration)) = left.and_then(|left| self.needs_guard(&left)) {
-            // What it goes back to is what was before.
-            let wanted = std::mem::replace(&mut self.desired.overrides, previous.clone());
-            self.begin_guard(&asked, &changes, duration)?;
-            self.desired.overrides = wanted;
+        let change = Change::asked(Trial::COMMAND, asked.said());
+        let dirty = BTreeSet::from([id.service.clone()]);
+        if let Err(refusal) = self.forward(Next::Overrides(wanted), dirty, change, false, guard) {
+            return Err(Refusal::Failed(format!("{what} of {id} was not applied, nothing changed: {refusal}")));
         }
-        self.write_overrides(&id.service, previous, Change::asked(Trial::COMMAND, asked.said()))
-            .map_err(|error| Refusal::Failed(format!("{what} of {id} was not applied, nothing changed: {error:#}")))?;
         for warning in &warnings {
             log::warn!("{what} of {id}: {warning}");
         }
@@ -102,22 +104,6 @@ impl State {
         let mut changed = self.changed(&id.service, &before, &after, start);
         changed.warnings.extend(warnings);
         Ok(changed)
-    }
-
-    /// Brings what commands set to the disk and into the kernel; where that fails, `previous` is in force again.
-    fn write_overrides(&mut self, service: &ServiceName, previous: Overrides, change: Change) -> anyhow::Result<()> {
-        let outcome = self
-            .store
-            .save_overrides(&self.desired.overrides)
-            .and_then(|()| self.reconcile(BTreeSet::from([service.clone()]), change));
-        let Err(error) = outcome else { return Ok(()) };
-        self.abandon_guard();
-        self.desired.overrides = previous;
-        if let Err(error) = self.store.save_overrides(&self.desired.overrides) {
-            log::error!("{error:#}");
-        }
-        self.repair();
-        Err(error)
     }
 
     fn set_override(
@@ -152,14 +138,12 @@ impl State {
     }
 
     /// After a write that failed: once more, to what was in force before.
-    pub(crate) fn repair(&mut self) {
-        if let Err(error) = self.reconcile(self.all_services(), Change::default()) {
-            log::error!("the kernel could not be brought back in step, trying again at the next change: {error:#}");
-        }
+    pub(crate) fn repair(&mut self) -> anyhow::Result<()> {
+        self.reconcile(self.all_services(), Change::default()).map(drop)
     }
 
     /// The share of each backend in the table that is in the kernel.
-    fn shares(&self, name: &ServiceName) -> BTreeMap<BackendName, Option<f64>> {
+    pub(crate) fn shares(&self, name: &ServiceName) -> BTreeMap<BackendName, Option<f64>> {
         let (Some(service), Some(programmed)) = (self.service(name), self.kernel.programmed.get(name)) else {
             return BTreeMap::new();
         };
@@ -170,15 +154,15 @@ impl State {
         service.backends.iter().map(|backend| (backend.name.clone(), share(backend))).collect()
     }
 
-    fn changed(
+    /// The shares of a service's backends before and after a change.
+    pub(crate) fn share_changes(
         &self,
         name: &ServiceName,
         before: &BTreeMap<BackendName, Option<f64>>,
         after: &BTreeMap<BackendName, Option<f64>>,
-        start: Instant,
-    ) -> Changed {
+    ) -> Vec<ShareChange> {
         let service = self.service(name);
-        let backends: Vec<ShareChange> = service
+        service
             .iter()
             .flat_map(|service| service.backends.iter().map(move |backend| (service, backend)))
             .map(|(service, backend)| {
@@ -192,8 +176,18 @@ impl State {
                     after: after.get(&backend.name).copied().flatten(),
                 }
             })
-            .collect();
-        let mut warnings = Vec::new();
+            .collect()
+    }
+
+    fn changed(
+        &self,
+        name: &ServiceName,
+        before: &BTreeMap<BackendName, Option<f64>>,
+        after: &BTreeMap<BackendName, Option<f64>>,
+        start: Instant,
+    ) -> Changed {
+        let backends = self.share_changes(name, before, after);
+        let mut warnings = self.unwritten.said();
         if backends.iter().all(|backend| backend.effective_weight == 0) {
             warnings.push(format!("no backend of {name} takes new flows now: its packets are dropped (no_backend)"));
         }

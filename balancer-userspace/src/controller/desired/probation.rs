@@ -5,14 +5,17 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::control::api::{ChangeKind, Guard, PlannedService, Reloaded};
+use crate::controller::bring::Whole;
+use crate::controller::desired::Desired;
 use crate::controller::handle::Refusal;
 use crate::controller::kernel::step::Change;
 use crate::controller::kernel::trial::Trial;
 use crate::controller::state::State;
-use crate::controller::transaction::{ChangeRequest, Proposal};
+use crate::controller::transaction::{ChangeRequest, Recorded, differences};
+use crate::controller::unwritten::Part;
 use crate::controller::watch::counts::Counts;
 use crate::health::Health;
-use crate::history::Outcome;
+use crate::history::{Outcome, digest};
 use crate::model::{BackendId, Risk, Weight};
 use crate::state::Fallback;
 
@@ -21,6 +24,9 @@ const STEP: f64 = 0.1;
 const MOST_STEPS: u32 = 10;
 /// A change that nobody has confirmed yet.
 pub(crate) struct Probation {
+    /// What it goes back to; needs no file.
+    before_it: Whole,
+    /// The same as it is on disk.
     fallback: Fallback,
     /// Of services that change: each backend's share before and after.
     shares: BTreeMap<BackendId, (f64, f64)>,
@@ -33,8 +39,6 @@ pub(crate) struct Probation {
     next: Instant,
     pause: Duration,
     deadline: Instant,
-    /// That it is taken back is in the history.
-    recorded: bool,
 }
 
 impl Probation {
@@ -53,6 +57,13 @@ impl Probation {
         let left = self.deadline.saturating_duration_since(Instant::now());
         let (command, step, steps) = (self.asked.command.clone(), self.step, self.steps);
         Guard { command, step, steps, seconds_left: left.as_secs() }
+    }
+}
+
+impl Desired {
+    /// What a controller that starts now would have to go back to.
+    pub(crate) fn fallback(&self) -> Option<Fallback> {
+        self.probation.as_ref().map(|guarded| guarded.fallback.clone())
     }
 }
 
@@ -75,13 +86,14 @@ impl State {
         )))
     }
 
-    /// Puts what comes next on probation: what is in force now is what it goes back to.
+    /// Prepares the probation of a change to `text`: what is in force now is what it goes back to, and that is on disk.
     pub(crate) fn begin_guard(
-        &mut self,
+        &self,
         asked: &ChangeRequest,
         changes: &[PlannedService],
         duration: Duration,
-    ) -> Result<(), Refusal> {
+        text: &str,
+    ) -> Result<Probation, Refusal> {
         let failed = |error: anyhow::Error| Refusal::Failed(format!("nothing was changed: {error:#}"));
         // In so many steps that none moves much.
         let moved = changes.iter().map(|service| f64::from(service.slots_moved) / f64::from(service.slots.max(1)));
@@ -105,34 +117,21 @@ impl State {
             next: now + pause,
             pause,
             deadline: now + duration,
-            recorded: false,
+            before_it: self.desired.whole(),
             fallback: Fallback {
+                known: vec![self.desired.seen.clone(), digest(text.as_bytes())],
                 text: self.desired.text.clone(),
                 overrides: self.desired.overrides.clone(),
                 command: asked.command.clone(),
             },
         };
         self.store.save_guard(Some(&guarded.fallback)).map_err(failed)?;
-        self.desired.probation = Some(guarded);
-        Ok(())
-    }
-
-    /// Nothing was changed after all.
-    pub(crate) fn abandon_guard(&mut self) {
-        if self.desired.probation.take().is_some() {
-            self.end_guard();
-        }
+        Ok(guarded)
     }
 
     /// How long a change of this risk is on probation without being asked to.
     pub(crate) fn guard_by_policy(&self, risk: Risk) -> Option<Duration> {
         self.desired.config.node.guard.filter(|policy| risk >= policy.from).map(|policy| policy.duration)
-    }
-
-    fn end_guard(&mut self) {
-        if let Err(error) = self.store.save_guard(None) {
-            log::error!("the guard's note could not be removed; a restart would take the change back: {error:#}");
-        }
     }
 
     /// Keeps the change: all of it, at once.
@@ -141,50 +140,76 @@ impl State {
         let Some(guarded) = self.desired.probation.take() else {
             return Err(Refusal::NotFound("no guarded change is under way".to_owned()));
         };
+        let before = self.all_shares();
         let change = Change::asked(Trial::FILE, format!("{} confirmed by uid {uid}", guarded.asked.command));
-        if let Err(error) = self.reconcile(self.all_services(), change) {
+        // A restart must not take back what somebody was told is confirmed.
+        let confirmed = self.keep(Part::Guard).and_then(|()| self.reconcile(self.all_services(), change));
+        if let Err(error) = confirmed {
             self.desired.probation = Some(guarded);
-            return Err(Refusal::Failed(format!("not confirmed: {error:#}")));
+            self.keep(Part::Guard).ok();
+            return Err(Refusal::Failed(format!("not confirmed, the change stays on probation: {error:#}")));
         }
-        self.end_guard();
         let command = format!("{}, confirmed by uid {uid}", guarded.asked.command);
         self.record(ChangeRequest { command, ..guarded.asked });
-        let seconds = start.elapsed().as_secs_f64();
-        Ok(Reloaded { generation: self.kernel.generation, seconds, ..Reloaded::default() })
+        Ok(Reloaded {
+            generation: self.kernel.generation,
+            shares: self.shares_since(&before),
+            warnings: self.unwritten.said(),
+            seconds: start.elapsed().as_secs_f64(),
+            ..Reloaded::default()
+        })
     }
 
-    /// Brings back what was in force before the guarded change.
+    /// Brings back what was in force before the guarded change: the kernel first. What can't be written to disk then is
+    /// tried again each second, and until it is there a restart takes the change back too.
     pub(crate) fn take_back(&mut self, why: &str, uid: Option<u32>) -> Result<Reloaded, Refusal> {
-        let Some(mut guarded) = self.desired.probation.take() else {
+        let start = Instant::now();
+        let Some(guarded) = self.desired.probation.take() else {
             return Err(Refusal::NotFound("no guarded change is under way".to_owned()));
         };
         let command = guarded.asked.command.clone();
-        if !std::mem::replace(&mut guarded.recorded, true) {
-            log::warn!("taking back {command}: {why}");
-            if uid.is_none() {
-                self.watch.watchtower.taken_back = Some((Instant::now(), format!("{command} was taken back: {why}")));
-            }
-            let tried =
-                ChangeRequest { command: command.clone(), reason: Some(why.to_owned()), ..guarded.asked.clone() };
-            self.record_as(tried, Outcome::RolledBack);
-        }
-        self.desired.overrides.clone_from(&guarded.fallback.overrides);
-        let asked = ChangeRequest {
-            uid,
-            command: format!("taken back: {command}"),
-            reason: Some(why.to_owned()),
-            accept: Vec::new(),
-        };
-        let text = guarded.fallback.text.clone();
-        let outcome = self.apply(&Proposal::unasked(text, "before the guarded change", asked));
-        match &outcome {
-            Ok(_) => self.end_guard(),
+        let (shares, tried_generation) = (self.all_shares(), self.kernel.generation);
+        let config = self.desired.config.clone();
+        let outcome = self.back(guarded.before_it.clone(), format!("{command} taken back: {why}"));
+        let result = match &outcome {
+            Ok(_) => format!("{command} was taken back: {why}"),
             Err(refusal) => {
-                log::error!("the change could not be taken back, trying again: {refusal}");
-                self.desired.probation = Some(guarded);
+                format!("{command} could not be taken back ({why}) and is in force, tried again each second: {refusal}")
             }
+        };
+        // Whoever asks for it hears it, and needs no alarm where it was done.
+        if uid.is_none() || outcome.is_err() {
+            self.watch.watchtower.taken_back = Some((Instant::now(), result.clone()));
         }
-        outcome
+        log::warn!("{result}");
+        let (tried, mut warnings) = match outcome {
+            Ok(done) => done,
+            Err(refusal) => {
+                self.desired.probation = Some(guarded);
+                let refusal = self.repaired(refusal);
+                return self.noted(Err(refusal));
+            }
+        };
+        self.keep(Part::Guard).ok();
+        let refused = ChangeRequest { reason: Some(why.to_owned()), ..guarded.asked };
+        let Whole { text, overrides, .. } = tried;
+        let generation = tried_generation;
+        let recorded = Recorded { generation, text, overrides, outcome: Outcome::RolledBack, back_to: None };
+        self.record_as(refused, recorded);
+        let (command, reason) = (format!("taken back: {command}"), Some(why.to_owned()));
+        self.record_if_new(ChangeRequest { uid, command, reason, accept: Vec::new() });
+        let (added, removed, changed) = differences(&config, &self.desired.config);
+        warnings.extend(self.unwritten.said());
+        self.noted(Ok(Reloaded {
+            generation: self.kernel.generation,
+            added,
+            removed,
+            changed,
+            shares: self.shares_since(&shares),
+            warnings,
+            seconds: start.elapsed().as_secs_f64(),
+            ..Reloaded::default()
+        }))
     }
 
     /// Looks whether the change does harm, is due for its next step, or is over. Answers whether it was taken back.

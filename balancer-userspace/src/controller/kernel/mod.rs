@@ -14,7 +14,7 @@ pub(crate) mod tables;
 pub(crate) mod tap;
 pub(crate) mod trial;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use self::allocate::Pools;
 use self::fragments::FragmentBuffer;
@@ -38,13 +38,30 @@ pub(crate) struct KernelService {
     pub(crate) tracked: Tracked,
 }
 
+/// What is known of the tables in the kernel.
+pub(crate) enum Knowledge {
+    /// They are as they were written from here.
+    InStep,
+    /// As they were read back; nothing else is known of them. So it is at the start.
+    Read(TableState),
+    /// A write failed: they are read back before the next one.
+    Unknown,
+}
+
+impl Kernel {
+    pub(crate) fn is_in_step(&self) -> bool {
+        matches!(self.knowledge, Knowledge::InStep)
+    }
+}
+
 pub(crate) struct Kernel {
     pub(crate) plane: DataPlane,
     pub(crate) programmed: BTreeMap<ServiceName, KernelService>,
     /// What the maps hold, as far as it was written from here.
     pub(crate) image: Image,
-    /// Tables that the kernel holds, while nothing else is known of them: at the start, and after a write that failed.
-    pub(crate) unsynced: Option<TableState>,
+    pub(crate) knowledge: Knowledge,
+    /// Services whose last step failed; each tick tries again until it succeeds.
+    pub(crate) pending: BTreeSet<ServiceName>,
     pub(crate) allocations: Allocations,
     pub(crate) pools: Pools,
     pub(crate) generation: u64,

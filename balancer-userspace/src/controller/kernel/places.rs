@@ -5,18 +5,20 @@ use std::collections::{BTreeSet, HashMap};
 use anyhow::{Context, Result};
 use balancer_common::layout::Former;
 
-use crate::controller::kernel::allocate::{identity, index};
+use crate::controller::kernel::Kernel;
+use crate::controller::kernel::allocate::{Pools, identity, index};
 use crate::controller::state::{State, id};
 use crate::dataplane::Counters;
 use crate::model::{Backend, BackendId, Gate, Service, ServiceName};
 use crate::plan::keeps_flows;
-use crate::state::{Allocated, Leaving};
+use crate::state::{Allocated, Allocations, Leaving};
 
 impl State {
     /// The index of a backend, a new one where it has none or became another to the kernel.
     pub(crate) fn place_backend(&mut self, service: &Service, backend: &Backend, given: &mut Placement) -> Result<u16> {
         let id = id(service, backend);
         if service.gate == Gate::Health && self.kernel.allocations.passed.get(&id) != Some(&backend.address) {
+            given.remember(&self.kernel);
             // A gate that is set later is for those who come later.
             self.kernel.allocations.passed.insert(id.clone(), backend.address);
             given.changed = true;
@@ -26,6 +28,7 @@ impl State {
         if let Some(allocated) = before.as_ref().filter(|allocated| allocated.identity == identity) {
             return Ok(allocated.index);
         }
+        given.remember(&self.kernel);
         if let Some(old) = before {
             self.leave(service, &id, old, given);
         }
@@ -68,6 +71,7 @@ impl State {
         if let Some(number) = self.kernel.allocations.services.get(&service.name) {
             return Ok(*number);
         }
+        given.remember(&self.kernel);
         let number =
             self.kernel.pools.services.take().context("no place is left for a service; raise `limits.services`")?;
         let number = u16::try_from(number)?;
@@ -84,8 +88,9 @@ impl State {
         absent.map(|(id, allocated)| (id.clone(), allocated.clone())).collect()
     }
 
-    /// Gives back numbers and places of services that are in the config no more, and says which these are.
-    pub(crate) fn release_absent(&mut self, given: &mut Placement) -> Vec<ServiceName> {
+    /// Gives back numbers and places of services that are in the config no more, and says which these are. `all`: places
+    /// without a service too.
+    pub(crate) fn release_absent(&mut self, all: bool, given: &mut Placement) -> Vec<ServiceName> {
         let names = self.all_services();
         let absent: Vec<(ServiceName, u16)> = self
             .kernel
@@ -95,6 +100,10 @@ impl State {
             .filter(|(name, _)| !names.contains(*name))
             .map(|(name, number)| (name.clone(), *number))
             .collect();
+        if absent.is_empty() && !all {
+            return Vec::new();
+        }
+        given.remember(&self.kernel);
         for (name, number) in &absent {
             self.kernel.allocations.services.remove(name);
             given.freed_numbers.push(*number);
@@ -132,11 +141,25 @@ pub(crate) struct Placement {
     pub(crate) freed_numbers: Vec<u16>,
     pub(crate) freed_tables: Vec<u32>,
     pub(crate) former: Vec<(u16, Former)>,
+    /// Places that hold the table of a mapping that comes back.
+    pub(crate) returning: Vec<u32>,
     /// Who has which place is another than before, though no place is new.
     pub(crate) changed: bool,
+    /// Who had which place before the step; only where it changed any.
+    pub(crate) before: Option<(Allocations, Pools)>,
 }
 
 impl Placement {
+    /// Call it before a place changes hands: where the step fails, everybody has the place from before.
+    pub(crate) fn remember(&mut self, kernel: &Kernel) {
+        self.before.get_or_insert_with(|| (kernel.allocations.clone(), kernel.pools.clone()));
+    }
+
+    /// Whether flows of the service of this number get other slots in this step.
+    pub(crate) fn begins_former(&self, number: u16) -> bool {
+        self.former.iter().any(|(of, _)| *of == number)
+    }
+
     pub(crate) fn any(&self) -> bool {
         self.changed
             || !self.fresh.is_empty()

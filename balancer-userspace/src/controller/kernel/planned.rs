@@ -1,6 +1,6 @@
 //! What the kernel should hold for a service, with the places that it has and what the kernel has of it now.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result};
 use balancer_common::layout::{Former, ServiceEntry, flags};
 
 use crate::controller::kernel::places::Placement;
@@ -21,6 +21,7 @@ impl State {
     pub(crate) fn plan(&mut self, service: &Service, given: &mut Placement) -> Result<ServicePlan> {
         let absent = self.absent_backends(service);
         for (id, old) in absent {
+            given.remember(&self.kernel);
             self.kernel.allocations.backends.remove(&id);
             self.kernel.allocations.passed.remove(&id);
             self.leave(service, &id, old, given);
@@ -48,7 +49,7 @@ impl State {
         let mut plan = plan_service(service, &placed, &numbering, &self.desired.config.node);
         if let Some(before) = before {
             self.follow_mapping(service, &mut plan, &before, given)?;
-            if before.has(flags::FORMER) && !plan.entry.has(flags::FORMER) {
+            if before.has(flags::FORMER) && !plan.entry.has(flags::FORMER) && plan.entry.table == before.table {
                 given.freed_tables.push(before.table ^ 1);
             }
         }
@@ -62,6 +63,9 @@ impl State {
 
     /// With another seed, affinity or table size flows have other slots: the table goes to the other place, and the one
     /// that is there becomes the former.
+    ///
+    /// Where a former mapping is in use already it stays the former: every flow that began since is in the flow table, or
+    /// goes to the backend that the former mapping gives it. So the way back to it, or on to a third, is always open.
     pub(crate) fn follow_mapping(
         &self,
         service: &Service,
@@ -72,23 +76,25 @@ impl State {
         if plan.same_mapping(before) {
             return Ok(());
         }
-        ensure!(
-            !before.has(flags::FORMER),
-            "{}: the last change of seed, affinity or table size still has flows; it is over after \
-             `service.connections.quiet` without any of them",
-            service.name
-        );
-        plan.remap(before.table ^ 1, before.era.wrapping_add(1));
-        if plan.keeps {
-            let former = Former {
-                keys: before.keys,
-                table: before.table,
-                table_size: before.table_size,
-                port_mask: before.port_mask,
-                since: self.kernel.plane.clock(),
-            };
-            given.former.push((before.number, former));
+        let kept = before.has(flags::FORMER) && plan.keeps;
+        let former = if kept {
+            let reading = || format!("reading the former mapping of {}", service.name);
+            self.kernel.plane.former(before.number).with_context(reading)?
         } else {
+            let (keys, port_mask) = (before.keys, before.port_mask);
+            Former { keys, table: before.table, table_size: before.table_size, port_mask, since: 0 }
+        };
+        let returns = kept && plan.is_mapped_as(&former);
+        // Two places take turns; of three mappings the one in the middle has no flows but those in the flow table.
+        let place = if returns { former.table } else { former.table ^ 1 };
+        plan.remap(place, before.era.wrapping_add(1));
+        if returns {
+            given.returning.push(place);
+        }
+        if plan.keeps {
+            given.former.push((before.number, Former { since: self.kernel.plane.clock(), ..former }));
+        }
+        if before.table != place && (returns || !plan.keeps) {
             given.freed_tables.push(before.table);
         }
         Ok(())

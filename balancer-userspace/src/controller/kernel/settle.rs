@@ -8,6 +8,7 @@ use balancer_common::layout::{FlowKey, Former, flags};
 use balancer_common::slot::{BackendIndex, NO_BACKEND, Slot};
 
 use crate::controller::state::State;
+use crate::controller::unwritten::Part;
 use crate::dataplane::{Changes, TableCounts};
 use crate::model::ServiceName;
 use crate::plan::{Keeping, Patience, closing, former_is_over};
@@ -76,7 +77,10 @@ impl State {
         let mut former = entry.has(flags::FORMER);
         if former {
             let before = self.kernel.plane.former(number)?;
-            self.bury(&before, &dead)?;
+            // A mapping that came back has one table: its step has left no dead backend there.
+            if before.table != entry.table {
+                self.bury(&before, &dead)?;
+            }
             if former_is_over(&activity, before.since, now, &patience) {
                 self.end_former(name)?;
                 former = false;
@@ -186,9 +190,8 @@ impl State {
         self.kernel.image.backends.retain(|index, _| !freed.contains(index));
         // Tables that named them are gone with the last packet that read them by now.
         self.kernel.plane.apply(Changes { clear_backends: freed.clone(), ..Changes::default() })?;
-        self.store.keep_allocations(&self.kernel.allocations);
         freed.iter().for_each(|index| self.kernel.pools.backends.give_back(u32::from(*index)));
-        Ok(())
+        self.keep(Part::Places)
     }
 }
 

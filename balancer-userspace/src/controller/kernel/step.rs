@@ -8,13 +8,14 @@ use balancer_common::layout::flags;
 use balancer_common::slot::Slot;
 
 use crate::controller::answer::explain::table_of;
-use crate::controller::kernel::KernelService;
 use crate::controller::kernel::allocate::index;
 use crate::controller::kernel::places::Placement;
 use crate::controller::kernel::trial::Trial;
+use crate::controller::kernel::{KernelService, Knowledge};
 use crate::controller::state::State;
+use crate::controller::unwritten::Part;
 use crate::controller::watch::observer::Moment;
-use crate::dataplane::{Counters, TableCounts, TableState};
+use crate::dataplane::{Changes, Counters, Image, TableCounts, TableState};
 use crate::model::{Service, ServiceName};
 use crate::plan::ServicePlan;
 use crate::service_manager;
@@ -33,71 +34,134 @@ impl Change {
     }
 }
 
+/// A step that is ready to be written.
+struct Prepared {
+    plans: Vec<(ServiceName, ServicePlan)>,
+    removed: Vec<ServiceName>,
+    wanted: Image,
+    changes: Changes,
+    /// Services whose tables change.
+    changed: Vec<ServiceName>,
+}
+
 impl State {
-    /// Brings the kernel to what config, commands, health and next hops ask for, for the services named (and those that
-    /// went). Answers which tables changed. Where a write fails, the kernel is read back before the next one.
-    pub(crate) fn reconcile(&mut self, mut dirty: BTreeSet<ServiceName>, change: Change) -> Result<Vec<ServiceName>> {
-        let Change { trial, mut because } = change;
-        because.splice(0..0, std::mem::take(&mut self.observed.because));
-        let unsynced = self.kernel.unsynced.take();
-        let resync = unsynced.is_some();
-        if resync {
-            dirty = self.all_services();
+    /// Brings the kernel to what config, commands, health and next hops ask for, for the services named, those whose last
+    /// step failed, and those that went. Answers which tables changed.
+    ///
+    /// # Errors
+    /// Where something failed. The services stay pending, places that the step had taken are free again, and the kernel is
+    /// read back before the next write where this one had begun.
+    pub(crate) fn reconcile(&mut self, dirty: BTreeSet<ServiceName>, change: Change) -> Result<Vec<ServiceName>> {
+        self.kernel.pending.extend(dirty);
+        let observed = std::mem::take(&mut self.observed.because);
+        let because = [&observed[..], &change.because].concat();
+        let mut given = Placement::default();
+        match self.step(change.trial, &because, &mut given) {
+            Ok(changed) => {
+                self.kernel.pending.clear();
+                self.kernel.pools.release(&given);
+                Ok(changed)
+            }
+            Err(error) => {
+                // What was observed is the reason of the next attempt too.
+                self.observed.because.splice(0..0, observed);
+                self.give_places_back(given);
+                Err(error)
+            }
         }
-        self.weigh_removals(&dirty);
-        let mut given =
-            Placement { counters: self.counters()?, now: self.kernel.plane.clock(), ..Placement::default() };
-        let services: Vec<Service> =
-            self.desired.config.services.iter().filter(|service| dirty.contains(&service.name)).cloned().collect();
+    }
+
+    fn step(&mut self, trial: Option<Trial>, because: &[String], given: &mut Placement) -> Result<Vec<ServiceName>> {
+        let known = std::mem::replace(&mut self.kernel.knowledge, Knowledge::Unknown);
+        let tables = match known {
+            Knowledge::InStep => None,
+            Knowledge::Read(tables) => Some(tables),
+            Knowledge::Unknown => {
+                let (image, tables) = self.kernel.plane.read_back()?;
+                self.kernel.image = image;
+                Some(tables)
+            }
+        };
+        let resync = tables.is_some();
+        let prepared = self.prepare(trial, tables, given);
+        if !resync {
+            // Nothing was written yet.
+            self.kernel.knowledge = Knowledge::InStep;
+        }
+        let Prepared { plans, removed, wanted, changes, changed } = prepared?;
+        if changes.is_empty() && !resync {
+            self.note_same(plans, given);
+            return Ok(Vec::new());
+        }
+        // What an earlier controller left may be just right.
+        let generation = self.kernel.generation + u64::from(!changes.is_empty());
+        let counts: BTreeMap<u32, TableCounts> =
+            changes.publish.iter().map(|(place, table)| (*place, table.counts.clone())).collect();
+        self.kernel.knowledge = Knowledge::Unknown;
+        self.kernel.plane.apply(changes)?;
+        self.kernel.knowledge = Knowledge::InStep;
+        (self.kernel.image, self.kernel.generation) = (wanted, generation);
+        self.note_applied(plans, &counts, &removed, given, because);
+        Ok(changed)
+    }
+
+    /// Everything of a step that can fail before the maps in use are written.
+    fn prepare(&mut self, trial: Option<Trial>, tables: Option<TableState>, given: &mut Placement) -> Result<Prepared> {
+        let resync = tables.is_some();
+        (given.counters, given.now) = (self.counters()?, self.kernel.plane.clock());
+        self.weigh_removals(&self.kernel.pending.clone());
+        let pending = |service: &&Service| resync || self.kernel.pending.contains(&service.name);
+        let services: Vec<Service> = self.desired.config.services.iter().filter(pending).cloned().collect();
         let mut plans = Vec::with_capacity(services.len());
-        let planned: Result<()> = services.iter().try_for_each(|service| {
-            plans.push((service.name.clone(), self.plan(service, &mut given)?));
+        for service in &services {
+            plans.push((service.name.clone(), self.plan(service, given)?));
             service_manager::progress();
-            Ok(())
-        });
-        if let Err(error) = planned {
-            self.kernel.unsynced = unsynced;
-            return Err(error);
         }
-        let removed = self.release_absent(&mut given);
+        let removed = self.release_absent(resync, given);
         if given.any() {
             self.note_owners();
             self.kernel.plane.reset_counters(&given.fresh)?;
             self.kernel.plane.reset_service_counters(&given.numbered)?;
-            self.store.keep_allocations(&self.kernel.allocations);
+            // Without a trial it is a way back, or what was observed: that never waits for the disk.
+            match self.keep(Part::Places) {
+                Err(error) if trial.is_some() => return Err(error),
+                _ => {}
+            }
         }
         let wanted = self.wanted_image(&plans, &removed, resync);
         let mut changes = self.kernel.image.changes_to(&wanted);
-        let mut tables = unsynced.unwrap_or_default();
-        let (publish, changed) = self.new_tables(&plans, &mut tables, resync, &mut changes, &given)?;
+        let mut tables = tables.unwrap_or_default();
+        let (publish, changed) = self.new_tables(&plans, &mut tables, resync, &mut changes, given)?;
         self.guard_changes(&plans, &mut changes, resync)?;
         changes.former.clone_from(&given.former);
         changes.remove_tables.clone_from(&given.freed_tables);
         changes.remove_tables.extend(self.unwanted_tables(&plans, tables));
         changes.remove_tracks = given.freed_numbers.iter().map(|number| u32::from(*number)).collect();
         changes.publish = publish;
-        if changes.is_empty() && !resync {
-            return Ok(Vec::new());
-        }
         if let Some(trial) = trial
-            && let Err(error) = self.try_tables(trial, &plans, &changes.publish)
+            && (!changes.is_empty() || resync)
         {
-            let (image, tables) = self.kernel.plane.read_back()?;
-            (self.kernel.image, self.kernel.unsynced) = (image, Some(tables));
-            return Err(error);
+            self.try_tables(trial, &plans, &changes.publish)?;
         }
-        // What an earlier controller left may be just right.
-        self.kernel.generation += u64::from(!changes.is_empty());
-        let counts: BTreeMap<u32, TableCounts> =
-            changes.publish.iter().map(|(place, table)| (*place, table.counts.clone())).collect();
-        if let Err(error) = self.kernel.plane.apply(changes) {
-            let (image, tables) = self.kernel.plane.read_back()?;
-            (self.kernel.image, self.kernel.unsynced) = (image, Some(tables));
-            return Err(error);
+        Ok(Prepared { plans, removed, wanted, changes, changed })
+    }
+
+    /// Undoes what a failed step did to who has which place.
+    fn give_places_back(&mut self, given: Placement) {
+        let Some((allocations, pools)) = given.before else { return };
+        (self.kernel.allocations, self.kernel.pools) = (allocations, pools);
+        if let Err(error) = self.keep(Part::Places) {
+            log::error!("{error:#}");
         }
-        self.kernel.image = wanted;
-        self.note_applied(plans, &counts, &removed, given, &because);
-        Ok(changed)
+    }
+
+    /// Places changed hands, and nothing in the kernel names them.
+    fn note_same(&mut self, plans: Vec<(ServiceName, ServicePlan)>, given: &Placement) {
+        for (name, plan) in plans.into_iter().filter(|_| given.any()) {
+            if let Some(programmed) = self.kernel.programmed.get_mut(&name) {
+                programmed.plan = plan;
+            }
+        }
     }
 
     /// Tables that nobody wants; a former one is wanted while it is in use.
@@ -112,10 +176,12 @@ impl State {
         plans: Vec<(ServiceName, ServicePlan)>,
         published: &BTreeMap<u32, TableCounts>,
         removed: &[ServiceName],
-        given: Placement,
+        given: &Placement,
         because: &[String],
     ) {
-        self.store.keep_generation(self.kernel.generation);
+        if let Err(error) = self.keep(Part::Generation) {
+            log::warn!("{error:#}");
+        }
         for name in removed {
             self.kernel.programmed.remove(name);
         }
@@ -131,7 +197,7 @@ impl State {
             let before = self.kernel.programmed.remove(&name);
             let counts = published.get(&place).cloned();
             let programmed = match (counts, before) {
-                (None, Some(before)) => KernelService { plan, ..before },
+                (None, Some(before)) if before.plan.entry.table == place => KernelService { plan, ..before },
                 (counts, before) => {
                     let read = || self.kernel.plane.read_table(place, plan.table_size.get()).ok();
                     let Some(counts) = counts.or_else(|| read().map(|slots: Vec<Slot>| TableCounts::of(&slots))) else {
@@ -144,8 +210,6 @@ impl State {
             };
             self.kernel.programmed.insert(name, programmed);
         }
-        given.freed.iter().for_each(|index| self.kernel.pools.backends.give_back(u32::from(*index)));
-        given.freed_numbers.iter().for_each(|number| self.kernel.pools.services.give_back(u32::from(*number)));
     }
 
     /// Counters by index, as the kernel has them.

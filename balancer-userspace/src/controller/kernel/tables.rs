@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::Result;
-use balancer_common::slot::BackendIndex;
+use balancer_common::slot::{BackendIndex, Slot};
 
 use crate::controller::kernel::KernelService;
 use crate::controller::kernel::build::in_parallel;
@@ -73,11 +73,17 @@ impl State {
             .map(|(name, plan)| {
                 let place = plan.entry.table;
                 let before = tables.remove(&place).or_else(|| {
+                    if given.returning.contains(&place) {
+                        return self.kernel.plane.read_table(place, plan.table_size.get()).ok();
+                    }
                     // Not where the place is a new one.
                     let there = self.kernel.programmed.get(name).filter(|p| p.plan.entry.table == place)?;
                     self.kernel.plane.written_table(place, || there.plan.settled_slots()).ok()
                 });
-                (name, plan, before.filter(|slots| slots.len() == plan.table_size.get() as usize))
+                // A table of another mapping says nothing about these slots.
+                let follows = given.returning.contains(&place) || !given.begins_former(plan.entry.number);
+                let same_size = |slots: &Vec<Slot>| slots.len() == plan.table_size.get() as usize;
+                (name, plan, before.filter(|slots| follows && same_size(slots)))
             })
             .collect();
         let built = in_parallel(&outdated, |(_, plan, before)| -> Result<_> {
@@ -92,19 +98,20 @@ impl State {
         for ((name, plan, _), table) in outdated.into_iter().zip(built) {
             let table: Option<(NewTable, Vec<u32>)> = table?;
             changed.push(name.clone());
-            let Some((table, mut moved)) = table else { continue };
             let entry = plan.entry;
-            let began_former = given.former.iter().any(|(number, _)| *number == entry.number);
-            if began_former {
-                moved = (0..entry.table_size).collect();
-            }
-            if table.counts.open > 0 || began_former {
+            let began_former = given.begins_former(entry.number);
+            let slots = match &table {
+                _ if began_former => Some((0..entry.table_size).collect()),
+                Some((table, moved)) if table.counts.open > 0 => Some(moved.clone()),
+                _ => None,
+            };
+            if let Some(slots) = slots {
                 let number = u32::from(entry.number);
-                changes.opened.push(Opened { number, table_size: entry.table_size, slots: moved, now: given.now });
+                changes.opened.push(Opened { number, table_size: entry.table_size, slots, now: given.now });
                 let entries = self.service(name).map_or(1, |service| service.connections.flow_table);
                 changes.flow_tables.push((number, entries));
             }
-            publish.push((entry.table, table));
+            publish.extend(table.map(|(table, _)| (entry.table, table)));
         }
         for (name, plan) in plans.iter().filter(|(_, plan)| plan.tracks_all()) {
             let entries = self.service(name).map_or(1, |service| service.connections.flow_table);

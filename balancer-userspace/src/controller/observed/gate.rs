@@ -11,6 +11,7 @@ use crate::control::api::Finding;
 use crate::controller::handle::Handle;
 use crate::controller::kernel::step::Change;
 use crate::controller::state::{State, id};
+use crate::controller::unwritten::Part;
 use crate::doctor::{self, Kind};
 use crate::model::{Backend, BackendId, BackendName, Gate, Service, ServiceName};
 
@@ -87,7 +88,8 @@ impl State {
         log::info!("{id} is past the gate: the doctor found nothing");
         self.observed.waiting.remove(&id);
         self.kernel.allocations.passed.insert(id.clone(), address);
-        self.store.keep_allocations(&self.kernel.allocations);
+        // Tried again where it fails; nobody waits for the disk to be let in.
+        self.keep(Part::Places).ok();
         if let Err(error) = self.reconcile([id.service].into(), Change::default()) {
             log::error!("letting a backend in: {error:#}");
         }

@@ -221,7 +221,7 @@ impl State {
 
     /// Whether the last write to the kernel failed.
     pub(crate) fn out_of_step(&self) -> bool {
-        self.kernel.unsynced.is_some()
+        !self.kernel.is_in_step() || !self.kernel.pending.is_empty()
     }
 
     pub(crate) fn ready(&self) -> Result<(), Refusal> {

@@ -136,6 +136,10 @@ impl State {
                 raise(&catalogue::DETACHED, Subject::entry(name.as_str()), problem.clone());
             }
         }
+        let not_written = self.unwritten.said();
+        if !not_written.is_empty() {
+            raise(&catalogue::NOT_WRITTEN, Subject::default(), not_written.join("; "));
+        }
         let recent = |told: &&(Instant, String)| told.0.elapsed() < TOLD;
         if let Some((_, why)) = self.watch.watchtower.taken_back.as_ref().filter(recent) {
             raise(&catalogue::TAKEN_BACK, Subject::default(), why.clone());

@@ -71,8 +71,8 @@ impl State {
             self.watch.drift.next_count = now + Duration::from_millis(900 + 1000 * (backends / BACKENDS_A_SECOND));
             self.watch_flows(now);
         }
-        if self.kernel.unsynced.is_some() {
-            // What the maps hold is not known to be what was planned; the next step writes all of it.
+        if self.out_of_step() {
+            // What the maps hold is not known to be what was planned; the next step writes it.
             self.watch.drift.failed =
                 Some("the kernel could not be written, and is tried again each second".to_owned());
         } else if now >= self.watch.drift.next {

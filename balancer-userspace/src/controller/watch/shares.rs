@@ -52,7 +52,7 @@ impl State {
                 counts.zip(self.index_of(&id(service, backend))).and_then(|(counts, index)| counts.share(index));
             let (wanted, planned) = (share(now, left).unwrap_or(0.0), planned.unwrap_or(0.0));
             // A slot is what a table rounds to; a change that is being made is none.
-            if (wanted - planned).abs() > slot && left > 0 && self.kernel.unsynced.is_none() {
+            if (wanted - planned).abs() > slot && left > 0 && self.kernel.is_in_step() {
                 let of = |share: f64| format!("{:.4} % of the table", share * 100.0);
                 let name = catalogue::ROUNDED.name;
                 gaps.push(about(name, Layer::Effective, Layer::Planned, "share", of(wanted), of(planned)));

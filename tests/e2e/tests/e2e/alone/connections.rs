@@ -204,11 +204,9 @@ fn another_seed_breaks_no_connection() -> Result<()> {
             controller.done(&["reload"])?;
             let status = controller.status()?;
             ensure!(status.services[0].former_mapping, "{status:#?}");
-            // The next one must wait: flows of two former mappings could not be told apart.
+            // Nor does the next one have to wait: whatever began since the first is in the flow table.
             controller.configure(&seeded.replace("4711", "4712"))?;
-            let refused = controller.cli(&["reload"])?;
-            let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-            ensure!(refused.status.code() == Some(1) && said.contains("service.connections.quiet"), "{said}");
+            controller.done(&["reload"])?;
             Ok(())
         },
         (QUIET, "quiet = \"3s\""),

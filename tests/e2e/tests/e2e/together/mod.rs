@@ -22,3 +22,4 @@ mod real_packets;
 mod restart;
 mod services;
 mod unit;
+mod way_back;
