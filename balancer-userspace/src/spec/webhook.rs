@@ -19,7 +19,7 @@ pub(super) fn headers(section: &Section<'_>) -> Vec<(String, String)> {
         let named = name.value.parse::<HeaderName>();
         if named.is_err() || OWN.contains(&name.value.to_ascii_lowercase().as_str()) {
             let message = format!("{:?} is no header that a webhook can be given", name.value);
-            section.wrong(name.span, message, "write, for example, headers = { Authorization = \"Bearer …\" }");
+            section.wrong(name.span, message, "write, for example, headers = { Authorization = \"Bearer TOKEN\" }");
         } else if HeaderValue::from_str(value.value).is_err() {
             // Not quoted: it may be a secret.
             let message = format!("the value of the header {} has characters that no header can have", name.value);
