@@ -31,7 +31,7 @@ impl Moment {
     }
 
     fn wall_at(self, now: Instant, clock: SystemTime) -> SystemTime {
-        let by_age = clock.checked_sub(now.saturating_duration_since(self.at)).unwrap_or(UNIX_EPOCH);
+        let by_age = clock.checked_sub(now.saturating_duration_since(self.at)).unwrap_or(UNIX_EPOCH).max(UNIX_EPOCH);
         let apart = by_age.duration_since(self.wall).unwrap_or_else(|error| error.duration());
         // The same to the nanosecond, however often somebody asks.
         if apart < SET { self.wall } else { by_age }

@@ -354,7 +354,8 @@ mod tests {
         assert_eq!((state.generations(), state.allocations()), (Vec::new(), Allocations::default()));
         let damaged = StateDir::create(directory.path()).unwrap().damaged();
         assert_eq!(damaged.len(), 4, "{damaged:?}");
-        for ((name, bytes), said) in damages.iter().zip(["set by command", "guarded", "history starts", "places"]) {
+        for ((name, bytes), said) in damages.iter().zip(["set by command", "guarded", "history starts", "which place"])
+        {
             assert!(damaged.iter().any(|one| one.starts_with(name) && one.contains(said)), "{name}: {damaged:?}");
             let files = fs::read_dir(directory.path()).unwrap().flatten();
             let aside = files.map(|file| file.path()).find(|path| path.display().to_string().contains(name)).unwrap();
