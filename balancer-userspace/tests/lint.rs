@@ -59,6 +59,38 @@ fn a_silence_hides_what_it_names_and_says_why() {
     assert!(!uneven.counts());
 }
 
+/// Weight per capacity is what counts, not that capacities differ somehow.
+#[test]
+fn weights_are_judged_by_capacity_within_the_tolerance() {
+    let ids = |lint: &str, backends: &[(u32, &str)]| -> Vec<&str> {
+        let mut text = format!(
+            "{lint}\n[[interface]]\nname = \"eth0\"\n[[service]]\nname = \"web\"\nprotocol = \"tcp\"\n\
+             address = \"203.0.113.10\"\nport = 443\nforward = \"l2\"\nmax_share = 1.0\n"
+        );
+        for (number, (weight, capacity)) in backends.iter().enumerate() {
+            text += &format!("[[service.backend]]\nname = \"b{number}\"\naddress = \"10.0.0.{}\"\n", 1 + number);
+            text += &format!("weight = {weight}\n");
+            if !capacity.is_empty() {
+                text += &format!("capacity = {{ {capacity} }}\n");
+            }
+        }
+        let loaded = spec::read("f.toml", text, Path::new("")).unwrap();
+        loaded.findings(&Host::default()).findings.iter().filter(|f| f.counts()).map(|f| f.id).collect()
+    };
+    let flows = |most: u32| format!("new_flows_per_second = {most}");
+    let (one, four) = (flows(1000), flows(4000));
+    assert_eq!(ids("", &[(10, &four), (100, &one), (100, &one)]), ["BAL016"], "the wrong way round");
+    assert_eq!(ids("", &[(100, &one), (400, &four)]), [""; 0]);
+    assert_eq!(ids("", &[(109, &one), (400, &four)]), [""; 0], "within 10 %");
+    assert_eq!(ids("", &[(112, &one), (400, &four)]), ["BAL016"]);
+    assert_eq!(ids("[lint]\ntolerance = 0.2", &[(112, &one), (400, &four)]), [""; 0]);
+    assert_eq!(ids("", &[(100, &four), (900, "")]), ["BAL016"], "one capacity explains nothing");
+    assert_eq!(ids("", &[(900, ""), (50, ""), (50, "")]), ["BAL016"]);
+    assert_eq!(ids("", &[(100, &one), (100, &four)]), ["BAL017"]);
+    let bits = [(100, "new_flows_per_second = 1000, bits_per_second = 1000000"), (200, "bits_per_second = 2000000")];
+    assert_eq!(ids("", &bits), [""; 0], "in the unit that all declare");
+}
+
 /// What two teams would have been told before, not twelve hours after.
 #[test]
 fn the_outages_configs_are_stopped() {
