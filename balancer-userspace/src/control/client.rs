@@ -2,29 +2,18 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::api::{
-    Apply, CaptureRequest, Changed, Detached, Drain, Drill, Examine, Examined, Explain, Explanation, Generation,
-    History, Plan, Refused, Rehearse, Rehearsed, Reloaded, Rollback, SetWeight, StartDrill, Status, Verification,
-    Verified,
-};
-use crate::model::ServiceName;
-
-/// A change of a large config takes seconds.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// Weeks of traffic on thousands of backends, without each of them, take minutes.
-const PATIENCE_TO_REHEARSE: Duration = Duration::from_secs(1800);
+use super::api::Refused;
+use crate::controller::requests::{Capture, Method, PREFIX, Request};
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -56,88 +45,21 @@ impl Client {
         Self { socket: socket.to_owned() }
     }
 
-    pub async fn status(&self, service: Option<&ServiceName>) -> Result<Status, AskError> {
-        let query = service.map_or_else(String::new, |name| format!("?service={name}"));
-        self.ask(Method::GET, &format!("/v1/status{query}"), &()).await
-    }
-
-    pub async fn verify(&self, service: Option<&ServiceName>) -> Result<Verification, AskError> {
-        let query = service.map_or_else(String::new, |name| format!("?service={name}"));
-        self.ask(Method::GET, &format!("/v1/verify{query}"), &()).await
-    }
-
-    pub async fn weight(&self, request: &SetWeight) -> Result<Changed, AskError> {
-        self.ask(Method::POST, "/v1/weight", request).await
-    }
-
-    pub async fn drain(&self, request: &Drain) -> Result<Changed, AskError> {
-        self.ask(Method::POST, "/v1/drain", request).await
-    }
-
-    pub async fn undrain(&self, request: &Drain) -> Result<Changed, AskError> {
-        self.ask(Method::POST, "/v1/undrain", request).await
-    }
-
-    pub async fn start_drill(&self, request: &StartDrill) -> Result<Drill, AskError> {
-        self.ask(Method::POST, "/v1/drill", request).await
-    }
-
-    pub async fn drill(&self) -> Result<Drill, AskError> {
-        self.ask(Method::GET, "/v1/drill", &()).await
-    }
-
-    pub async fn explain(&self, asked: &Explain) -> Result<Explanation, AskError> {
-        self.ask(Method::POST, "/v1/explain", asked).await
-    }
-
-    pub async fn doctor(&self, request: &Examine) -> Result<Examined, AskError> {
-        self.ask(Method::POST, "/v1/doctor", request).await
-    }
-
-    pub async fn reload(&self) -> Result<Reloaded, AskError> {
-        self.ask(Method::POST, "/v1/reload", &()).await
-    }
-
-    pub async fn apply(&self, request: &Apply) -> Result<Reloaded, AskError> {
-        self.ask(Method::POST, "/v1/apply", request).await
-    }
-
-    pub async fn plan(&self, request: &Apply) -> Result<Plan, AskError> {
-        self.ask(Method::POST, "/v1/plan", request).await
-    }
-
-    pub async fn rehearse(&self, request: &Rehearse) -> Result<Rehearsed, AskError> {
-        self.ask_within(PATIENCE_TO_REHEARSE, Method::POST, "/v1/rehearse", request).await
-    }
-
-    pub async fn rollback(&self, request: &Rollback) -> Result<Reloaded, AskError> {
-        self.ask(Method::POST, "/v1/rollback", request).await
-    }
-
-    pub async fn confirm(&self) -> Result<Reloaded, AskError> {
-        self.ask(Method::POST, "/v1/confirm", &()).await
-    }
-
-    pub async fn history(&self) -> Result<History, AskError> {
-        self.ask(Method::GET, "/v1/history", &()).await
-    }
-
-    pub async fn verify_history(&self) -> Result<Verified, AskError> {
-        self.ask(Method::POST, "/v1/history/verify", &()).await
-    }
-
-    pub async fn generation(&self, number: u64) -> Result<Generation, AskError> {
-        self.ask(Method::GET, &format!("/v1/generation?number={number}"), &()).await
-    }
-
-    pub async fn detach(&self) -> Result<Detached, AskError> {
-        self.ask(Method::POST, "/v1/detach", &()).await
+    pub async fn ask<R: Request>(&self, request: &R) -> Result<R::Answer, AskError>
+    where
+        R::Answer: DeserializeOwned,
+    {
+        let unreachable = |cause: String| AskError::Unreachable { socket: self.socket.clone(), cause };
+        match timeout(R::PATIENCE, self.exchange(request)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(unreachable(format!("no answer within {} s", R::PATIENCE.as_secs()))),
+        }
     }
 
     /// Writes a pcapng file as it comes; answers its length in bytes.
-    pub async fn capture(&self, request: &CaptureRequest, out: &mut impl Write) -> Result<u64, AskError> {
+    pub async fn capture(&self, request: &Capture, out: &mut impl Write) -> Result<u64, AskError> {
         let protocol = |error: String| AskError::Protocol(error);
-        let (response, driver) = self.send(Method::POST, "/v1/capture", request).await?;
+        let (response, driver) = self.send(request).await?;
         let mut body = response.into_body();
         let mut written = 0;
         while let Some(frame) = body.frame().await {
@@ -151,39 +73,19 @@ impl Client {
         Ok(written)
     }
 
-    async fn ask<T: DeserializeOwned>(&self, method: Method, path: &str, body: &impl Serialize) -> Result<T, AskError> {
-        self.ask_within(PATIENCE, method, path, body).await
-    }
-
-    async fn ask_within<T: DeserializeOwned>(
-        &self,
-        patience: Duration,
-        method: Method,
-        path: &str,
-        body: &impl Serialize,
-    ) -> Result<T, AskError> {
-        let unreachable = |cause: String| AskError::Unreachable { socket: self.socket.clone(), cause };
-        match timeout(patience, self.exchange(method, path, body)).await {
-            Ok(answer) => answer,
-            Err(_) => Err(unreachable(format!("no answer within {} s", patience.as_secs()))),
-        }
-    }
-
-    async fn exchange<T: DeserializeOwned>(
-        &self,
-        method: Method,
-        path: &str,
-        body: &impl Serialize,
-    ) -> Result<T, AskError> {
+    async fn exchange<R: Request>(&self, request: &R) -> Result<R::Answer, AskError>
+    where
+        R::Answer: DeserializeOwned,
+    {
         let protocol = |error: String| AskError::Protocol(error);
-        let (response, driver) = self.send(method, path, body).await?;
+        let (response, driver) = self.send(request).await?;
         let bytes = response.into_body().collect().await.map_err(|error| protocol(error.to_string()))?.to_bytes();
         driver.abort();
         serde_json::from_slice(&bytes).map_err(|error| protocol(error.to_string()))
     }
 
     /// The head of a good answer, and the task that reads on.
-    async fn send(&self, method: Method, path: &str, body: &impl Serialize) -> Result<Answer, AskError> {
+    async fn send<R: Request>(&self, request: &R) -> Result<Answer, AskError> {
         let unreachable = |cause: String| AskError::Unreachable { socket: self.socket.clone(), cause };
         let protocol = |error: String| AskError::Protocol(error);
         let stream = UnixStream::connect(&self.socket).await.map_err(|error| unreachable(error.to_string()))?;
@@ -191,9 +93,9 @@ impl Client {
             .await
             .map_err(|error| unreachable(error.to_string()))?;
         let driver = tokio::spawn(connection);
-        let body = serde_json::to_vec(body).map_err(|error| protocol(error.to_string()))?;
-        let request = Request::builder()
-            .method(method)
+        let (path, body) = written(request).map_err(protocol)?;
+        let request = hyper::Request::builder()
+            .method(R::METHOD.as_str())
             .uri(path)
             .header(hyper::header::HOST, "balancer")
             .body(Full::new(Bytes::from(body)))
@@ -210,4 +112,15 @@ impl Client {
             Err(_) => Err(protocol(format!("status {status}"))),
         }
     }
+}
+
+/// Path and body: the fields of a GET are in its query.
+fn written<R: Request>(request: &R) -> Result<(String, Vec<u8>), String> {
+    let path = format!("{PREFIX}{}", R::PATH);
+    if R::METHOD == Method::Post {
+        let body = serde_json::to_vec(request).map_err(|error| error.to_string())?;
+        return Ok((path, body));
+    }
+    let query = serde_urlencoded::to_string(request).map_err(|error| error.to_string())?;
+    Ok((if query.is_empty() { path } else { format!("{path}?{query}") }, Vec::new()))
 }

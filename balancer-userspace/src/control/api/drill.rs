@@ -32,13 +32,6 @@ impl fmt::Display for Fault {
     }
 }
 
-/// `POST /v1/drill`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct StartDrill {
-    pub fault: Fault,
-}
-
 /// `GET /v1/drill`: the last drill.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Drill {

@@ -12,8 +12,9 @@ use balancer_common::tables::Tables;
 use balancer_common::verdict::Verdict;
 use balancer_common::{hash, lookup};
 
-use crate::control::api::{ConfigText, Elsewhere, Explain, Explanation, Flow, ProgramSaid, PutThere, Route};
+use crate::control::api::{Elsewhere, Explanation, Flow, ProgramSaid, PutThere, Route};
 use crate::controller::handle::Refusal;
+use crate::controller::requests::{ConfigText, Explain};
 use crate::controller::state::State;
 use crate::dataplane::{ANSWERS, KernelTables, XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX};
 use crate::journal::{Change, Hashed};

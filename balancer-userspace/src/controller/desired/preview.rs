@@ -1,7 +1,8 @@
 //! What a config would change, with the health and the commands of now.
 
-use crate::control::api::{Apply, ChangeKind, Plan, PlannedService, PlannedWarning};
+use crate::control::api::{ChangeKind, Plan, PlannedService, PlannedWarning};
 use crate::controller::handle::Refusal;
+use crate::controller::requests::Apply;
 use crate::controller::state::{State, id};
 use crate::model::{Backend, Config, Service, Weight};
 use crate::plan::preview::{Preview, Weighing};

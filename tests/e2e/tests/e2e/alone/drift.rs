@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, Result, ensure};
 use balancer::alarm::Alarm;
 use balancer::control::api::{Explanation, Layer, Verification};
+use balancer::controller::requests::{Compare, GetStatus};
 use balancer_common::layout::Kind;
 use balancer_common::slot::Slot;
 use harness::controller::Controller;
@@ -360,10 +361,10 @@ fn ten_thousand_idle_cycles_raise_nothing() -> Result<()> {
     let start = Instant::now();
     runtime.block_on(async {
         for cycle in 0..10_000 {
-            let verification = client.verify(None).await?;
+            let verification = client.ask(&Compare::default()).await?;
             ensure!(verification.gaps.is_empty(), "cycle {cycle}: {:#?}", verification.gaps);
             if cycle % 500 == 0 {
-                let alarms = client.status(None).await?.alarms;
+                let alarms = client.ask(&GetStatus::default()).await?.alarms;
                 ensure!(alarms.is_empty(), "cycle {cycle}: {alarms:#?}");
             }
         }
