@@ -50,7 +50,7 @@ alarms! {
     TABLE = "BalancerTableDiffers", Critical, "the kernel's table of a service is not the one that was planned";
     SERVICE = "BalancerServiceEntryDiffers", Critical, "the kernel's entry of a service is not the one that was written";
     BACKEND = "BalancerBackendEntryDiffers", Critical, "the kernel sends packets for a backend elsewhere than planned";
-    SETTINGS = "BalancerSettingsDiffer", Critical, "lists, rates, server ids or settings in the kernel were changed";
+    SETTINGS = "BalancerSettingsDiffer", Critical, "lists, rates, server ids, settings or counters in the kernel were changed";
     UNVERIFIED = "BalancerVerifyFailed", Critical, "the kernel's maps could not be read back or put right";
     REPLACED = "BalancerProgramReplaced", Critical, "another XDP program is in the place of the balancer's";
     DETACHED = "BalancerProgramDetached", Critical, "the balancer's program is not on an interface that it should be on";

@@ -63,6 +63,11 @@ impl State {
         Ok(received)
     }
 
+    /// Whether the program is to show packets now.
+    pub(crate) fn is_capturing(&self) -> bool {
+        self.kernel.capture.is_some()
+    }
+
     fn filter(&self, request: &requests::Capture) -> Result<Filter, Refusal> {
         let service = match &request.service {
             None => u64::from(NO_SERVICE),
