@@ -230,6 +230,7 @@ fn dist() -> Result<ExitCode> {
         "LICENSE-MIT",
         "LICENSE-APACHE",
         "docs/config.md",
+        "docs/api.md",
         "docs/cli.md",
         "docs/doctor.md",
         "docs/pipelines.md",

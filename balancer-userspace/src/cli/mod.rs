@@ -6,7 +6,10 @@ mod check;
 mod doctor;
 mod drill;
 mod generations;
+#[cfg(test)]
+mod golden;
 mod loadtest;
+mod refusal;
 mod rehearse;
 mod render;
 mod runbook;
@@ -16,7 +19,7 @@ use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 use serde::Serialize;
 use tokio::runtime::Builder;
 
@@ -34,15 +37,10 @@ const UNREACHABLE: u8 = 3;
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    match run(cli) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("balancer: {error:#}");
-            let unreachable = matches!(error.downcast_ref(), Some(AskError::Unreachable { .. }));
-            ExitCode::from(if unreachable { UNREACHABLE } else { NO })
-        }
-    }
+    let matches = Cli::command().get_matches();
+    let json = refusal::as_json(&matches);
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    run(cli).unwrap_or_else(|error| refusal::say(&error, json))
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
@@ -70,9 +68,9 @@ async fn command(cli: Cli) -> anyhow::Result<ExitCode> {
     let client = Client::new(&cli.socket);
     match cli.command {
         Command::Run { .. } => {}
-        Command::Check { file, explain, format, output } => {
+        Command::Check { file, explain, here, format, output } => {
             let format = if output.json { Format::Json } else { format };
-            return check::run(file.as_deref(), explain.as_deref(), format);
+            return check::run(file.as_deref(), explain.as_deref(), here, format);
         }
         Command::Status { service, output } => {
             show(output, &client.ask(&requests::GetStatus { service }).await?, render::status)?;

@@ -4,6 +4,7 @@ mod doctor;
 mod drill;
 mod explain;
 mod plan;
+mod refused;
 mod rehearse;
 mod verify;
 
@@ -16,6 +17,7 @@ pub use self::doctor::{Examined, Finding, Probed, Through};
 pub use self::drill::{Drill, DrillStep, Fault};
 pub use self::explain::{Elsewhere, Explanation, ProgramSaid, PutThere, Route};
 pub use self::plan::{ChangeKind, Plan, PlannedBackend, PlannedService, PlannedWarning, Risk, WorstLoad};
+pub use self::refused::{Code, FoundInConfig, Refused};
 pub use self::rehearse::{
     AbsentService, AfterLoss, LoadAfterLoss, Rehearsed, RehearsedBackend, RehearsedPeak, RehearsedService,
 };
@@ -269,11 +271,4 @@ pub struct Detached {
     pub removed: Vec<String>,
     /// What stays on purpose.
     pub kept: Vec<String>,
-}
-
-/// Every answer but 2xx.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refused {
-    /// What is wrong and what to do.
-    pub error: String,
 }

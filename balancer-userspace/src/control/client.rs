@@ -1,6 +1,7 @@
 //! Asking the controller.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use http_body_util::{BodyExt, Full};
@@ -23,9 +24,11 @@ pub enum AskError {
         socket.display()
     )]
     Unreachable { socket: PathBuf, cause: String },
+    #[error("permission denied on {}: {advice}", socket.display())]
+    Forbidden { socket: PathBuf, advice: String },
     /// The controller's answer is no.
-    #[error("{0}")]
-    Refused(String),
+    #[error("{}", .0.error)]
+    Refused(Box<Refused>),
     #[error("what was captured can't be written: {0}")]
     Output(std::io::Error),
     #[error("the controller's answer can't be read: {0}")]
@@ -88,7 +91,12 @@ impl Client {
     async fn send<R: Request>(&self, request: &R) -> Result<Answer, AskError> {
         let unreachable = |cause: String| AskError::Unreachable { socket: self.socket.clone(), cause };
         let protocol = |error: String| AskError::Protocol(error);
-        let stream = UnixStream::connect(&self.socket).await.map_err(|error| unreachable(error.to_string()))?;
+        let stream = UnixStream::connect(&self.socket).await.map_err(|error| match error.kind() {
+            ErrorKind::PermissionDenied => {
+                AskError::Forbidden { socket: self.socket.clone(), advice: advice(group_of(&self.socket)) }
+            }
+            _ => unreachable(error.to_string()),
+        })?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| unreachable(error.to_string()))?;
@@ -108,7 +116,7 @@ impl Client {
         let bytes = response.into_body().collect().await.map_err(|error| protocol(error.to_string()))?.to_bytes();
         driver.abort();
         match serde_json::from_slice::<Refused>(&bytes) {
-            Ok(refused) => Err(AskError::Refused(refused.error)),
+            Ok(refused) => Err(AskError::Refused(Box::new(refused))),
             Err(_) => Err(protocol(format!("status {status}"))),
         }
     }
@@ -123,4 +131,43 @@ fn written<R: Request>(request: &R) -> Result<(String, Vec<u8>), String> {
     }
     let query = serde_urlencoded::to_string(request).map_err(|error| error.to_string())?;
     Ok((if query.is_empty() { path } else { format!("{path}?{query}") }, Vec::new()))
+}
+
+/// The name of the group that may talk to the socket; `None` where it can't be seen.
+fn group_of(socket: &Path) -> Option<String> {
+    let gid = std::fs::metadata(socket).ok()?.gid();
+    let name = nix::unistd::Group::from_gid(gid.into()).ok().flatten().map(|group| group.name);
+    Some(name.unwrap_or_else(|| gid.to_string()))
+}
+
+/// How to get in.
+pub(crate) fn advice(group: Option<String>) -> String {
+    match group.as_deref() {
+        None => "its directory can't be entered; run this as root".to_owned(),
+        Some("root" | "0") => "only root may use it; run this as root (`sudo`)".to_owned(),
+        Some(group) => format!(
+            "root and the group {group} may use it.\nJoin the group (`sudo usermod -aG {group} $USER`, then log in \
+             again), or run this as root."
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_may_not_use_the_socket_is_told_how_to_get_in() {
+        let error = |group: Option<&str>| {
+            let advice = advice(group.map(str::to_owned));
+            AskError::Forbidden { socket: "/run/balancer/control.sock".into(), advice }.to_string()
+        };
+        assert_eq!(
+            error(Some("balancer")),
+            "permission denied on /run/balancer/control.sock: root and the group balancer may use it.\n\
+             Join the group (`sudo usermod -aG balancer $USER`, then log in again), or run this as root."
+        );
+        assert!(error(Some("root")).ends_with("only root may use it; run this as root (`sudo`)"));
+        assert!(error(None).ends_with("its directory can't be entered; run this as root"));
+    }
 }

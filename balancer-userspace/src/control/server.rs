@@ -20,7 +20,7 @@ use axum::serve::IncomingStream;
 use axum::{Json, Router};
 use tokio::net::UnixListener;
 
-use super::api::Refused;
+use super::api::{Code, Refused};
 use crate::controller::handle::{Caller, Handle, Refusal};
 use crate::controller::requests::{Body, Method, PREFIX, Reply, Request, Visit, each};
 
@@ -81,11 +81,26 @@ type Asker = ConnectInfo<Peer>;
 type Answered = Result<Response, No>;
 
 /// Every answer but 200.
-struct No(StatusCode, String);
+struct No(StatusCode, Refused);
+
+impl No {
+    fn new(status: StatusCode, error: String) -> Self {
+        let code = match status {
+            StatusCode::NOT_FOUND => Code::NotFound,
+            StatusCode::METHOD_NOT_ALLOWED => Code::WrongMethod,
+            StatusCode::CONFLICT => Code::Refused,
+            StatusCode::PAYLOAD_TOO_LARGE => Code::TooLarge,
+            StatusCode::SERVICE_UNAVAILABLE => Code::Stopping,
+            status if status.is_client_error() => Code::BadRequest,
+            _ => Code::Failed,
+        };
+        Self(status, Refused { error, code, ..Refused::default() })
+    }
+}
 
 impl IntoResponse for No {
     fn into_response(self) -> Response {
-        (self.0, Json(Refused { error: self.1 })).into_response()
+        (self.0, Json(self.1)).into_response()
     }
 }
 
@@ -96,11 +111,11 @@ fn router(handle: Handle) -> Router {
     let known: Vec<&str> = paths.0.iter().map(|path| path.name).collect();
     let known = known.join(", ");
     let unknown = move || async move {
-        No(StatusCode::NOT_FOUND, format!("there is no such path; below {PREFIX} there are: {known}"))
+        No::new(StatusCode::NOT_FOUND, format!("there is no such path; below {PREFIX} there are: {known}"))
     };
     let routes = paths.0.into_iter().fold(Router::new(), |router, path| {
         let only = format!("this path takes {} only", path.methods.join(" or "));
-        let wrong = move || async move { No(StatusCode::METHOD_NOT_ALLOWED, only) };
+        let wrong = move || async move { No::new(StatusCode::METHOD_NOT_ALLOWED, only) };
         let route = path.route.fallback(wrong).layer(DefaultBodyLimit::max(path.largest));
         router.route(&format!("{PREFIX}{}", path.name), route)
     });
@@ -156,7 +171,7 @@ fn read<R: Request>(uri: &Uri, bytes: Received) -> Result<R, No> {
         let Query(request) = Query::try_from_uri(uri).map_err(bad_request)?;
         return Ok(request);
     }
-    let bytes = bytes.map_err(|rejection| No(rejection.status(), rejection.body_text()))?;
+    let bytes = bytes.map_err(|rejection| No::new(rejection.status(), rejection.body_text()))?;
     // Where nothing is to be said, anything may be: also `null`, or nothing.
     let body: &[u8] = if R::FIELDS.is_empty() { b"{}" } else { &bytes };
     serde_json::from_slice(body).map_err(|error| bad_request(format!("the request's JSON: {error}")))
@@ -165,7 +180,7 @@ fn read<R: Request>(uri: &Uri, bytes: Received) -> Result<R, No> {
 fn respond(answer: impl Reply) -> Answered {
     match answer.body() {
         Body::Json(Ok(bytes)) => Ok(([(CONTENT_TYPE, "application/json")], bytes).into_response()),
-        Body::Json(Err(error)) => Err(No(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
+        Body::Json(Err(error)) => Err(No::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
         Body::Packets(parts) => {
             let stream = futures::stream::unfold(parts, |mut parts| async move {
                 parts.recv().await.map(|part| (Ok::<_, std::convert::Infallible>(part), parts))
@@ -178,20 +193,26 @@ fn respond(answer: impl Reply) -> Answered {
 fn refused(refusal: Refusal) -> No {
     let status = match &refusal {
         Refusal::NotFound(_) => StatusCode::NOT_FOUND,
-        Refusal::Invalid(_) => StatusCode::CONFLICT,
+        Refusal::Invalid(_) | Refusal::Config(_) => StatusCode::CONFLICT,
         Refusal::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
         Refusal::Stopping => StatusCode::SERVICE_UNAVAILABLE,
     };
-    No(status, refusal.to_string())
+    let mut no = No::new(status, refusal.to_string());
+    if let Refusal::Config(unfit) = refusal {
+        let (worst, more) = unfit.found.worst();
+        no.1.findings = worst.into_iter().map(Into::into).collect();
+        no.1.more_findings = more;
+    }
+    no
 }
 
 fn bad_request(message: impl std::fmt::Display) -> No {
-    No(StatusCode::BAD_REQUEST, message.to_string())
+    No::new(StatusCode::BAD_REQUEST, message.to_string())
 }
 
 /// Who asks; nobody unknown is answered.
 fn caller(ConnectInfo(Peer(caller)): Asker) -> Result<Caller, No> {
-    caller.ok_or_else(|| No(StatusCode::FORBIDDEN, "the kernel does not say who is asking".to_owned()))
+    caller.ok_or_else(|| No::new(StatusCode::FORBIDDEN, "the kernel does not say who is asking".to_owned()))
 }
 
 /// Every change is in the log with who asked for it, whether or not it was made.
@@ -232,10 +253,10 @@ mod tests {
 
     #[test]
     fn an_unknown_path_lists_the_paths() {
-        let answer = said("GET /v1/statsu");
+        let answer = said("GET /v1/nothing");
         assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
         let listed = "below /v1/ there are: status, verify, explain, doctor, capture, weight, drain, undrain, plan, rehearse, \
-                      apply, reload, confirm, rollback, history, history/verify, generation, drill, detach\"}";
+                      apply, reload, confirm, rollback, history, history/verify, generation, drill, detach\",\"code\":\"not_found\"}";
         assert!(answer.ends_with(listed), "{answer}");
     }
 

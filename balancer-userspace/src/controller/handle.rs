@@ -8,6 +8,7 @@ use crate::control::api::Detached;
 use crate::controller::Controller;
 pub use crate::controller::transaction::ChangeRequest;
 use crate::metrics::Snapshot;
+use crate::spec::Diagnostics;
 
 /// Who asked for a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,8 +36,25 @@ pub enum Refusal {
     /// It should have worked; the previous state stays.
     #[error("{0}")]
     Failed(String),
+    /// A config that can't be in force.
+    #[error("{}", .0.said)]
+    Config(Box<Unfit>),
     #[error("the controller is stopping")]
     Stopping,
+}
+
+/// What is wrong with a config.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfit {
+    /// For people.
+    pub said: String,
+    pub found: Diagnostics,
+}
+
+impl From<Diagnostics> for Refusal {
+    fn from(found: Diagnostics) -> Self {
+        Self::Config(Box::new(Unfit { said: found.to_string(), found }))
+    }
 }
 
 /// What is run in the controller's task, between other things.

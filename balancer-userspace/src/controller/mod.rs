@@ -3,6 +3,7 @@
 //! `desired` is what should run, `observed` what the world says, `kernel` what runs, `watch` whether they agree, `answer` what is
 //! said about it. `transaction` is the one way in for a new config.
 
+mod ahead;
 mod answer;
 mod desired;
 pub mod handle;
@@ -24,6 +25,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use self::ahead::Ahead;
 use self::desired::file::{self, FileWatcher};
 use self::handle::{Handle, Job};
 use self::kernel::step::Change;
@@ -83,10 +85,13 @@ impl Controller {
                 Some(told) = self.told.recv() => self.take_told(told),
                 Some(delivery) = self.deliveries.1.recv() => self.running.watch.watchtower.note_delivery(delivery),
                 () = sleep(kernel::fragments::LOOK), if !self.running.kernel.held.is_empty() => self.running.release_fragments(),
-                _ = signals.hangup.recv() => { log::info!("SIGHUP: reading the config again"); self.reload_unasked("SIGHUP"); }
+                _ = signals.hangup.recv() => {
+                    log::info!("SIGHUP: reading the config again");
+                    self.reload_unasked("SIGHUP", &handle);
+                }
                 () = file::changed(&mut self.file) => {
                     log::info!("the config file changed: reading it again");
-                    self.reload_unasked("the file changed");
+                    self.reload_unasked("the file changed", &handle);
                 }
                 _ = tick.tick() => self.tick(),
                 _ = signals.terminate.recv() => break,
@@ -109,8 +114,18 @@ impl Controller {
         outcome
     }
 
-    fn reload_unasked(&mut self, why: &str) {
-        match self.running.reload(None, why) {
+    /// Reads the file beside this task, then has it reload.
+    fn reload_unasked(&mut self, why: &'static str, handle: &Handle) {
+        let (handle, path) = (handle.clone(), self.running.desired.path.clone());
+        tokio::spawn(async move {
+            let ahead = Ahead::of_file(path).await;
+            // Where the controller is stopping, nothing is to be reloaded.
+            let _ = handle.run(move |controller| Ok(controller.reload_read(why, ahead))).await;
+        });
+    }
+
+    fn reload_read(&mut self, why: &str, ahead: Option<Ahead>) {
+        match self.running.reload(None, why, ahead) {
             Ok(done) => log::info!(
                 "config applied as generation {}: {} services added, {} removed, {} changed",
                 done.generation,

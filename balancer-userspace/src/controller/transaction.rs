@@ -6,8 +6,9 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::control::api::{Generation, Reloaded};
+use crate::controller::ahead::Ahead;
 use crate::controller::desired::overrides::listed;
-use crate::controller::handle::Refusal;
+use crate::controller::handle::{Refusal, Unfit};
 use crate::controller::kernel::step::Change;
 use crate::controller::kernel::trial::Trial;
 use crate::controller::state::State;
@@ -75,14 +76,22 @@ impl Proposal {
     }
 }
 
+/// Warnings that a refusal says in full.
+const MOST_SAID: usize = 100;
+
 /// An unsilenced warning: what and about whom.
 pub(crate) type Warned = (String, Option<String>);
 
 impl State {
-    /// Reads the file and applies it whole, or refuses it whole.
-    pub(crate) fn reload(&mut self, uid: Option<u32>, command: &str) -> Result<Reloaded, Refusal> {
+    /// Reads the file and applies it whole, or refuses it whole. Where it is as it was `ahead`, it is not linted once more.
+    pub(crate) fn reload(
+        &mut self,
+        uid: Option<u32>,
+        command: &str,
+        ahead: Option<Ahead>,
+    ) -> Result<Reloaded, Refusal> {
         let file = self.desired.path.display().to_string();
-        let text = spec::text(&self.desired.path).map_err(|problems| Refusal::Invalid(problems.to_string()));
+        let text = spec::text(&self.desired.path).map_err(Refusal::from);
         let asked = ChangeRequest { uid, command: command.to_owned(), ..ChangeRequest::default() };
         let proposal = text.and_then(|text| {
             // What a guarded change has written itself is no other change.
@@ -92,8 +101,18 @@ impl State {
             Ok(Proposal::unasked(text, &file, asked))
         });
         let outcome = match proposal {
-            Ok(proposal) if proposal.text == self.desired.text => self.apply(&proposal),
-            Ok(proposal) => self.at_once_or_guarded(&proposal),
+            Ok(proposal) => {
+                let linted = match ahead.filter(|ahead| ahead.text == proposal.text) {
+                    Some(ahead) => ahead.linted,
+                    None => self.linted(&proposal.file, &proposal.text),
+                };
+                if proposal.text == self.desired.text {
+                    let outcome = linted.and_then(|linted| self.try_apply(&proposal, linted));
+                    self.noted(outcome)
+                } else {
+                    self.at_once_or_guarded(&proposal, linted)
+                }
+            }
             Err(refusal) => self.noted(Err(refusal)),
         };
         // Only here is the file newer than what runs.
@@ -102,14 +121,22 @@ impl State {
     }
 
     /// What somebody proposes: at once, or on probation.
-    pub(crate) fn propose(&mut self, proposal: &Proposal) -> Result<Reloaded, Refusal> {
+    pub(crate) fn propose(
+        &mut self,
+        proposal: &Proposal,
+        linted: Result<Linted, Refusal>,
+    ) -> Result<Reloaded, Refusal> {
         self.refuse_while_guarded()?;
-        self.at_once_or_guarded(proposal)
+        self.at_once_or_guarded(proposal, linted)
     }
 
     /// On probation where that is asked for, or where the config asks for it.
-    fn at_once_or_guarded(&mut self, proposal: &Proposal) -> Result<Reloaded, Refusal> {
-        let outcome = self.linted(&proposal.file, &proposal.text).and_then(|linted| {
+    fn at_once_or_guarded(
+        &mut self,
+        proposal: &Proposal,
+        linted: Result<Linted, Refusal>,
+    ) -> Result<Reloaded, Refusal> {
+        let outcome = linted.and_then(|linted| {
             let policy = self.desired.config.node.guard;
             if proposal.dry_run || (proposal.guard.is_none() && policy.is_none()) {
                 return self.try_apply(proposal, linted);
@@ -137,7 +164,7 @@ impl State {
     /// A config that could be in force, and what linting finds in it.
     pub(crate) fn linted(&self, file: &str, text: &str) -> Result<Linted, Refusal> {
         let directory = self.desired.path.parent().unwrap_or(Path::new(""));
-        linted(file, text.to_owned(), directory).map_err(|problems| Refusal::Invalid(problems.to_string()))
+        linted(file, text.to_owned(), directory).map_err(Refusal::from)
     }
 
     /// A generation of the history, with the content of its config file.
@@ -202,15 +229,7 @@ impl State {
     fn try_apply(&mut self, proposal: &Proposal, (loaded, found): Linted) -> Result<Reloaded, Refusal> {
         let start = Instant::now();
         let warnings = self.accepted(&found, proposal)?;
-        self.refuse_fixed(&loaded.config)?;
-        if let Some(plan) = &proposal.plan {
-            let now = self.plan_id(&proposal.text);
-            if *plan != now {
-                return Err(Refusal::Invalid(format!(
-                    "plan {plan} is stale: something has changed since; look at `balancer plan` again (it would be {now})"
-                )));
-            }
-        }
+        self.admissible(&loaded.config, &proposal.text, proposal.plan.as_deref())?;
         let (added, removed, changed) = differences(&self.desired.config, &loaded.config);
         let answer = |generation, overrides_ended, guard| {
             let (dry_run, seconds) = (proposal.dry_run, start.elapsed().as_secs_f64());
@@ -241,7 +260,7 @@ impl State {
                 log::error!("{error:#}");
             }
             self.repair();
-            return Err(Refusal::Failed(format!("this was not applied, what ran before runs on: {error:#}")));
+            return Err(Refusal::Failed(format!("this was not applied, the previous config stays active: {error:#}")));
         }
         self.detach_unwanted();
         self.desired.text.clone_from(&proposal.text);
@@ -251,6 +270,18 @@ impl State {
             self.record_if_new(proposal.asked.clone());
         }
         Ok(answer(self.kernel.generation, overrides_ended, self.guard()))
+    }
+
+    /// What `plan` refuses because `apply` would, beside what linting finds.
+    pub(crate) fn admissible(&self, config: &Config, text: &str, plan: Option<&str>) -> Result<(), Refusal> {
+        self.refuse_fixed(config)?;
+        let now = self.plan_id(text);
+        match plan {
+            Some(plan) if plan != now => Err(Refusal::Invalid(format!(
+                "plan {plan} is stale: something has changed since; look at `balancer plan` again (it would be {now})"
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// Whether what is in force has the same finding about the same.
@@ -266,14 +297,18 @@ impl State {
         let taken = |finding: &&&Diagnostic| self.is_known(finding) || asked.accepts(finding.id);
         let new: Vec<&&Diagnostic> = counting.iter().filter(|finding| !taken(finding)).collect();
         if proposal.strict && !new.is_empty() {
-            let said: String = new.iter().map(ToString::to_string).collect();
+            let said: String = new.iter().take(MOST_SAID).map(ToString::to_string).collect();
+            let left_out = new.len().saturating_sub(MOST_SAID);
+            let said = if left_out > 0 { format!("{said}{left_out} more not shown\n") } else { said };
             let ids: BTreeSet<&str> = new.iter().map(|finding| finding.id).collect();
             let ids: Vec<String> = ids.iter().map(|id| format!("--accept {id}")).collect();
-            return Err(Refusal::Invalid(format!(
+            let found = Diagnostics { findings: new.into_iter().map(|finding| (*finding).clone()).collect(), more: 0 };
+            let said = format!(
                 "{said}this change brings in warnings, so nothing was applied; put right what they say, silence them in \
                  the file, or accept them: {} --reason \"…\"",
                 ids.join(" ")
-            )));
+            );
+            return Err(Refusal::Config(Box::new(Unfit { said, found })));
         }
         for finding in &new {
             log::warn!("{}", said(finding));

@@ -11,19 +11,23 @@ use super::features;
 use super::host::{Facts, Link};
 
 pub async fn gather() -> Facts {
-    let links = links().await.unwrap_or_else(|error| {
-        log::warn!("{error:#}");
-        Vec::new()
-    });
     Facts {
-        links,
+        links: links().await,
         jit: number("/proc/sys/net/core/bpf_jit_enable").map(|enabled| enabled != 0),
         clock_is_synchronised: clock_is_synchronised(),
         open_files: getrlimit(Resource::RLIMIT_NOFILE).ok().map(|(soft, _)| soft),
     }
 }
 
-async fn links() -> Result<Vec<Link>> {
+/// The interfaces; none where the kernel does not tell.
+pub async fn links() -> Vec<Link> {
+    listed().await.unwrap_or_else(|error| {
+        log::warn!("{error:#}");
+        Vec::new()
+    })
+}
+
+async fn listed() -> Result<Vec<Link>> {
     let (connection, handle, _) = rtnetlink::new_connection().context("opening a netlink socket")?;
     let connection = tokio::spawn(connection);
     let messages: Result<Vec<LinkMessage>, _> = handle.link().get().execute().try_collect().await;

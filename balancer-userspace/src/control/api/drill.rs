@@ -12,7 +12,7 @@ pub enum Fault {
     Table,
     /// A backend's entry is overwritten in the kernel
     Backend,
-    /// A backend gets half as many new flows again as planned
+    /// A backend gets 50 % more new flows than planned
     Skew,
 }
 

@@ -47,7 +47,7 @@ impl Rehearsal {
 
 fn rehearse(request: Rehearse, directory: PathBuf, store: &Store) -> Result<Rehearsed, Refusal> {
     let loaded = spec::read(&request.file, request.text.clone(), &directory);
-    let config = loaded.map_err(|problems| Refusal::Invalid(problems.to_string()))?.config;
+    let config = loaded.map_err(Refusal::from)?.config;
     let only = request.service.as_ref().map(|name| place(&config, name)).transpose()?;
     let stored = recorded(&request, store)?;
     Ok(answer(&config, request, &stored, only))

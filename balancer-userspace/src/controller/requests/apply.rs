@@ -6,8 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{LARGEST_CONFIG, Method, Request};
 use crate::control::api;
+use crate::controller::ahead::Ahead;
 use crate::controller::handle::{Caller, Handle, Refusal};
 use crate::controller::transaction::{ChangeRequest, Proposal};
+use crate::doctor;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -53,8 +55,18 @@ impl Request for Apply {
         Some(format!("{} {}", if self.dry_run { "try" } else { "apply" }, self.file))
     }
 
-    async fn answer(self, handle: Handle, caller: Caller) -> Result<Self::Answer, Refusal> {
-        handle.run(move |controller| controller.change(|state| state.propose(&self.proposal(caller)))).await
+    async fn answer(mut self, handle: Handle, caller: Caller) -> Result<Self::Answer, Refusal> {
+        let Ahead { text, linted } = Ahead::of(&handle, &self.file, std::mem::take(&mut self.text)).await?;
+        let links = if self.dry_run { Some(doctor::links().await) } else { None };
+        let proposal = Self { text, ..self }.proposal(caller);
+        handle
+            .run(move |controller| {
+                if let (Some(links), Ok((loaded, _))) = (links, &linted) {
+                    controller.running.refuse_unattachable(&loaded.config, &links)?;
+                }
+                controller.change(|state| state.propose(&proposal, linted))
+            })
+            .await
     }
 }
 

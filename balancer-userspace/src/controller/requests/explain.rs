@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{LARGEST_CONFIG, Method, Request};
 use crate::control::api;
+use crate::controller::ahead::Ahead;
 use crate::controller::handle::{Caller, Handle, Refusal};
 use crate::model::Protocol;
 
@@ -48,6 +49,10 @@ impl Request for Explain {
     const LARGEST: usize = LARGEST_CONFIG;
 
     async fn answer(self, handle: Handle, _: Caller) -> Result<Self::Answer, Refusal> {
-        handle.run(move |controller| controller.running.explain(&self)).await
+        let with = match &self.with {
+            Some(ConfigText { text, file }) => Some(Ahead::of(&handle, file, text.clone()).await?.linted?.0),
+            None => None,
+        };
+        handle.run(move |controller| controller.running.explain(&self, with.as_ref())).await
     }
 }

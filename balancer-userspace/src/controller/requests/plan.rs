@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::apply::Apply;
 use super::{LARGEST_CONFIG, Method, Request};
 use crate::control::api;
+use crate::controller::ahead::Ahead;
 use crate::controller::handle::{Caller, Handle, Refusal};
+use crate::doctor;
 
 /// What would be applied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +24,9 @@ impl Request for MakePlan {
     const LARGEST: usize = LARGEST_CONFIG;
 
     async fn answer(self, handle: Handle, _: Caller) -> Result<Self::Answer, Refusal> {
-        handle.run(move |controller| controller.running.preview(&self.0)).await
+        let Apply { text, file, plan, .. } = self.0;
+        let ahead = Ahead::of(&handle, &file, text).await?;
+        let links = doctor::links().await;
+        handle.run(move |controller| controller.running.preview(ahead, plan.as_deref(), &links)).await
     }
 }

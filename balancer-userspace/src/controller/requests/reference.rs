@@ -29,10 +29,11 @@ Fields of a GET are its query, those of a POST a JSON object; an unknown field i
 | 405 | the path takes another method |
 | 409 | refused: the request can't be done as asked |
 | 413 | the request is too large |
-| 500 | it should have worked and did not; nothing has changed |
+| 500 | it should have worked and did not; `error` says what is in force |
 | 503 | the controller is stopping |
 
-Every answer but 200 is `{\"error\": \"...\"}`.
+Every answer but 200 is `{\"error\": \"...\", \"code\": \"...\"}`. Where a config is why, `findings` lists what is wrong with it, the worst
+100, each with `id`, `severity`, `subject`, `file`, `line`, `column`, `message` and `help`; `more_findings` counts the others.
 
 ";
 

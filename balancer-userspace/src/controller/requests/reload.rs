@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Method, Request};
 use crate::control::api;
+use crate::controller::ahead::Ahead;
 use crate::controller::handle::{Caller, Handle, Refusal};
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +24,8 @@ impl Request for Reload {
     }
 
     async fn answer(self, handle: Handle, caller: Caller) -> Result<Self::Answer, Refusal> {
-        handle.run(move |controller| controller.change(|state| state.reload(Some(caller.uid), "reload"))).await
+        let path = handle.run(|controller| Ok(controller.running.desired.path.clone())).await?;
+        let ahead = Ahead::of_file(path).await;
+        handle.run(move |controller| controller.change(|state| state.reload(Some(caller.uid), "reload", ahead))).await
     }
 }

@@ -27,6 +27,9 @@ pub struct Host {
     pub mtus: HashMap<String, u32>,
 }
 
+/// What is found by facts about the host.
+const OF_HOST: &[Kind] = &[Kind::OwnAddress, Kind::Mtu];
+
 /// What rules see.
 struct Lint<'a> {
     config: &'a Config,
@@ -49,7 +52,11 @@ impl Loaded {
         alike::check(&lint);
         host::check(&lint);
         let used = problems.silence(&self.silences);
-        for (silence, _) in self.silences.iter().zip(used).filter(|(_, used)| !used) {
+        // What only the host shows can't be found where it is another one.
+        let unknown = host.addresses.is_empty() && host.mtus.is_empty();
+        let may_be_used = |id: &str| unknown && OF_HOST.iter().any(|kind| kind.id() == id);
+        let idle = self.silences.iter().zip(used).filter(|(silence, used)| !used && !may_be_used(&silence.id));
+        for (silence, _) in idle {
             let message = format!("nothing here has {}", silence.id);
             let help = "remove this silence, or correct what it names";
             problems.add(Kind::IdleSilence, silence.span.clone(), message, help);
