@@ -62,7 +62,7 @@ fn a_plan_refuses_what_apply_refuses_also_as_json() -> Result<()> {
     let refused = |file: &Proposed, wanted: &str| -> Result<Refused> {
         let mut last = Refused::default();
         for command in [&["plan"][..], &["apply", "--dry-run"], &["apply"]] {
-            let command = [command, &[&file.path]].concat();
+            let command = [command, &[file.path.as_str()]].concat();
             controller.refused(&command, &[wanted])?;
             let output = controller.cli(&[&command[..], &["--json"]].concat())?;
             ensure!(output.status.code() == Some(1), "{command:?}: {}", output.status);
