@@ -109,8 +109,8 @@ fn give_back_memory() {
 async fn healthz(State(Answering { handle, .. }): State<Answering>) -> Response {
     // Any answer, also that it is not ready, shows that the controller lives.
     match timeout(ALIVE, handle.ready()).await {
-        Ok(Ok(()) | Err(Refusal::Failed(_) | Refusal::Invalid(_) | Refusal::NotFound(_))) => "ok\n".into_response(),
         Ok(Err(Refusal::Stopping)) => unavailable("stopping"),
+        Ok(_) => "ok\n".into_response(),
         Err(_) => unavailable("the controller does not answer"),
     }
 }

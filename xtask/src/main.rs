@@ -231,6 +231,7 @@ fn dist() -> Result<ExitCode> {
         "LICENSE-MIT",
         "LICENSE-APACHE",
         "docs/config.md",
+        "docs/api.md",
         "docs/cli.md",
         "docs/doctor.md",
         "docs/pipelines.md",

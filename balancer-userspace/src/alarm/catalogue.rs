@@ -57,7 +57,7 @@ alarms! {
     TABLE = alarm "BalancerTableDiffers", Critical, "the kernel's table of a service is not the one that was planned";
     SERVICE = alarm "BalancerServiceEntryDiffers", Critical, "the kernel's entry of a service is not the one that was written";
     BACKEND = alarm "BalancerBackendEntryDiffers", Critical, "the kernel sends packets for a backend elsewhere than planned";
-    SETTINGS = alarm "BalancerSettingsDiffer", Critical, "lists, rates, server ids or settings in the kernel were changed";
+    SETTINGS = alarm "BalancerSettingsDiffer", Critical, "lists, rates, server ids, settings or counters in the kernel were changed";
     UNVERIFIED = alarm "BalancerVerifyFailed", Critical, "the kernel's maps could not be read back or put right";
     REPLACED = alarm "BalancerProgramReplaced", Critical, "another XDP program is in the place of the balancer's";
     DETACHED = alarm "BalancerProgramDetached", Critical, "the balancer's program is not on an interface that it should be on";

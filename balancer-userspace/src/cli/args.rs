@@ -38,32 +38,35 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run the controller in the foreground; the data plane goes on when it stops
+    /// Run the controller in the foreground; packets are still forwarded after it stops
     Run {
         /// Config file (TOML); read again on SIGHUP
         #[arg(long, value_name = "FILE", default_value = "/etc/balancer/balancer.toml")]
         config: PathBuf,
     },
-    /// Say everything that is wrong with a config file, or most likely so, without a controller
+    /// Check a config file; no controller is needed
     ///
-    /// Beside what is invalid, it predicts the load of each backend at the declared peaks, now and after each loss, and
+    /// It finds what is invalid, predicts the load of each backend at the declared peaks, now and after each loss, and
     /// looks at weights, checks and addresses. The exit code is 1 where anything is an error, or a warning that the file
-    /// does not silence.
+    /// does not silence. The file may be for another host: without --here, addresses and MTUs of this one are left out.
     #[command(arg_required_else_help = true)]
     Check {
         /// Config file (TOML)
         #[arg(value_name = "FILE", required_unless_present = "explain")]
         file: Option<PathBuf>,
-        /// Say what a finding means and what to do about it
+        /// Print what a finding means and what to do about it
         #[arg(long, value_name = "ID", conflicts_with = "file")]
         explain: Option<String>,
+        /// The file is for this host: hold it against its addresses and MTUs, too
+        #[arg(long)]
+        here: bool,
         /// How findings are printed
         #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
         format: Format,
         #[command(flatten)]
         output: Output,
     },
-    /// Show what runs: shares at five layers, counters, states, drops
+    /// Show services and backends: states, weights, shares, counters, drops
     Status {
         /// Only this service
         #[arg(value_name = "SERVICE")]
@@ -71,10 +74,11 @@ pub enum Command {
         #[command(flatten)]
         output: Output,
     },
-    /// Compare now what was configured, planned, written to the kernel and counted
+    /// Compare now what the balancer does with what it should do
     ///
-    /// The five layers of shares, the kernel's maps, the program that is attached, and the config file. The exit code is 1
-    /// where anything differs. Map content that differs is put right, unless the config says otherwise.
+    /// It compares weights, tables, the kernel's maps, the attached program, counted flows and the config file. Entries of
+    /// maps that differ are repaired, unless the config says `verify.self_heal = false`. The exit code is 1 where anything
+    /// differs. A weight or a drain that was set by command is shown and does not count: somebody asked for it.
     Verify {
         /// Only this service
         #[arg(value_name = "SERVICE")]
@@ -82,12 +86,12 @@ pub enum Command {
         #[command(flatten)]
         output: Output,
     },
-    /// Prove that alarms reach people: a fault where it harms nobody, followed through alarm, metric and webhook
+    /// Prove that alarms reach people: make a harmless fault, and follow it to alarm, metric and webhook
     ///
-    /// The fault is on a service that no client has, in a second instance of the program that is on no interface. The exit
-    /// code is 1 where a step does not come in time.
+    /// The fault is made in a second copy of the program, which gets no packets. The exit code is 1 where a step does not
+    /// come in time.
     Drill {
-        /// What is wrong
+        /// Which fault to make
         #[arg(value_enum, value_name = "FAULT")]
         fault: Fault,
         #[command(flatten)]
@@ -121,7 +125,7 @@ pub enum Command {
         #[command(flatten)]
         output: Output,
     },
-    /// Give a backend no new flows, until `undrain`; survives restarts and reloads
+    /// Give a backend no new flows until `undrain`, also across restarts and reloads
     Drain {
         /// For example web/web-1
         #[arg(value_name = "SERVICE/BACKEND")]
@@ -131,7 +135,7 @@ pub enum Command {
         #[command(flatten)]
         output: Output,
     },
-    /// Take a drain back
+    /// Give a drained backend new flows again
     Undrain {
         /// For example web/web-1
         #[arg(value_name = "SERVICE/BACKEND")]
@@ -143,8 +147,8 @@ pub enum Command {
     },
     /// Show where a flow goes, and why
     ///
-    /// By the model of the packet path over the kernel's maps, and by running a packet through the loaded program, which goes
-    /// nowhere; both must agree, else the exit code is 1 and an alarm is raised.
+    /// The answer is computed from the kernel's maps, and checked by running a test packet through the loaded program; the
+    /// packet is not sent. Where the two disagree, the exit code is 1 and an alarm is raised.
     Explain {
         /// tcp, udp or sctp
         #[arg(value_name = "PROTO", value_parser = protocol)]
@@ -155,10 +159,10 @@ pub enum Command {
         /// Service, such as 203.0.113.10:443
         #[arg(value_name = "DST:PORT")]
         destination: SocketAddr,
-        /// Also where it would go under this config, with all its backends up
+        /// Also show where it would go under this config, with all backends up
         #[arg(long, value_name = "FILE", conflicts_with = "at")]
         with: Option<PathBuf>,
-        /// Also where new flows like it went then, such as 2026-11-21T03:00:00Z
+        /// Also show where new flows like it went at this time, such as 2026-11-21T03:00:00Z
         #[arg(long, value_name = "TIME")]
         at: Option<String>,
         #[command(flatten)]
@@ -166,8 +170,8 @@ pub enum Command {
     },
     /// Write packets to a pcapng file, as they come in and as they leave, with what was decided about them
     ///
-    /// Every packet stands there twice; the comment of the second says verdict, reason, slot and backend. Give a service
-    /// or a flow, or neither for packets of all services. `--out -` writes to the standard output, for example for
+    /// Every packet is in the file twice: as it came in, and as it left. The comment of the second names verdict, reason,
+    /// slot and backend. Give a service or a flow, or neither for packets of all services. `--out -` writes to the standard output, for example for
     /// `tshark -r -`.
     Capture {
         /// A service, such as web
@@ -196,7 +200,8 @@ pub enum Command {
     ///
     /// Connections are opened by the clock, whether or not earlier ones are done, and latencies count from when a
     /// connection was due. Never more than --connections are open at once: what would exceed that is skipped and
-    /// reported. Ctrl-C ends it early, with the report. The exit code is 1 where a connection failed or was skipped.
+    /// reported. Ctrl-C ends it early, with the report. The exit code is 1 where a connection failed or was skipped, or
+    /// where none came through the balancer.
     ///
     /// Run it where packets to the service come to the balancer by an interface: on another host, with the control
     /// socket forwarded (`ssh -L`), not on the balancer itself. A source address has about 28,000 ports, each of which is
@@ -205,7 +210,8 @@ pub enum Command {
     /// Examine host, links and the way to each backend; name what is wrong and what to do
     ///
     /// Each backend is sent what opens a flow of its service, and a packet of full size, through the program that is
-    /// loaded. The exit code is 1 where anything is wrong; notes are no faults. A service or a backend leaves the host out.
+    /// loaded. The exit code is 1 where anything is wrong; notes do not count. With a service or a backend, the host itself is
+    /// not examined.
     Doctor {
         /// Only this service, or this backend: web or web/web-1
         #[arg(value_name = "SERVICE[/BACKEND]", value_parser = examined)]
@@ -214,6 +220,8 @@ pub enum Command {
         output: Output,
     },
     /// Show what applying a config file would change: shares, slots, loads, risk
+    ///
+    /// The exit code is 1 where `apply` would refuse the file. New warnings are shown; `apply` wants them accepted.
     Plan {
         /// Config file (TOML)
         #[arg(value_name = "FILE")]
@@ -223,9 +231,9 @@ pub enum Command {
     },
     /// Play recorded traffic back on a config file: the peak of each backend, now and after each loss
     ///
-    /// The traffic is what the controller recorded (`[profile]`). Weights are those of the file: what commands set is not
-    /// considered, and every backend is up that is not lost. The exit code is 1 where a backend would get more than its
-    /// declared capacity.
+    /// The traffic is what the controller recorded (`[profile]`). Weights are those of the file; weights set by command are
+    /// ignored, and every backend is taken to be up but the one that is lost. The exit code is 1 where a backend would get
+    /// more than its declared capacity.
     Rehearse {
         /// Config file (TOML)
         #[arg(value_name = "FILE")]
@@ -241,27 +249,27 @@ pub enum Command {
     },
     /// Bring a config file into force
     ///
-    /// It is checked first: errors stop it, and so do warnings that it brings in, unless they are accepted by identifier
-    /// and reason, or silenced in the file. It then takes the place of the config that the controller runs on.
+    /// The file is checked first. Errors stop it, and so do new warnings that are neither accepted (--accept, --reason) nor
+    /// silenced in the file. Then its content replaces that of the controller's own config file.
     Apply {
         /// Config file (TOML)
         #[arg(value_name = "FILE")]
         file: PathBuf,
-        /// Only if this is still the plan (see `balancer plan`)
+        /// Refuse where anything has changed since `balancer plan` printed this ID
         #[arg(long, value_name = "ID")]
         plan: Option<String>,
         #[command(flatten)]
         why: Why,
-        /// In steps, watched, and taken back after this long unless `balancer confirm` comes, such as 2m
+        /// Apply in steps, watch for harm, and roll back after this time, such as 2m, unless `balancer confirm` is run
         #[arg(long, value_name = "DURATION", value_parser = guard, conflicts_with = "dry_run")]
         guard: Option<u32>,
-        /// Change nothing; say what would be done, or why it would be refused
+        /// Change nothing; print what would be done, or why it would be refused
         #[arg(long)]
         dry_run: bool,
         #[command(flatten)]
         output: Output,
     },
-    /// Keep a guarded change
+    /// Keep a change that was applied with --guard
     Confirm {
         #[command(flatten)]
         output: Output,
@@ -311,7 +319,7 @@ pub enum Command {
     },
     /// Take the data plane down and remove everything that is pinned; also ends the controller
     Detach {
-        /// Where things are pinned, should no controller answer
+        /// Directory of the pinned maps and links, for where no controller answers
         #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf/balancer")]
         pin_dir: PathBuf,
         #[command(flatten)]
@@ -367,7 +375,7 @@ pub enum Format {
 
 #[derive(Debug, Clone, Args)]
 pub struct Why {
-    /// Take a finding that this brings in, such as BAL016
+    /// Accept a finding that this change causes, such as BAL016; needs --reason
     #[arg(long, value_name = "ID", value_delimiter = ',')]
     pub accept: Vec<String>,
     /// Why; goes into the history

@@ -7,8 +7,9 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 use super::args::protocol;
-use crate::control::api::{CaptureRequest, Flow};
+use crate::control::api::Flow;
 use crate::control::client::Client;
+use crate::controller::requests::Capture;
 
 /// Protocol, source and destination of `--flow`.
 pub(super) fn flow(words: &[String]) -> Result<Flow> {
@@ -23,7 +24,7 @@ pub(super) fn flow(words: &[String]) -> Result<Flow> {
     })
 }
 
-pub(super) async fn run(client: &Client, request: &CaptureRequest, out: &Path) -> Result<()> {
+pub(super) async fn run(client: &Client, request: &Capture, out: &Path) -> Result<()> {
     let to_stdout = out == Path::new("-");
     if to_stdout && std::io::stdout().is_terminal() {
         bail!("a pcapng file is nothing to read on a terminal: give `--out FILE.pcapng`, or pipe it to `tshark -r -`");

@@ -9,9 +9,14 @@ use serde_json::{Value, json};
 use super::args::Format;
 use super::{NO, print};
 use crate::host;
+use crate::spec::lint::Host;
 use crate::spec::{self, CATALOGUE, Diagnostic, Diagnostics, Severity, counted};
 
-pub(super) fn run(file: Option<&Path>, explain: Option<&str>, format: Format) -> Result<ExitCode> {
+/// What is not said without `--here`.
+const LEFT_OUT: &str = "addresses and MTUs of this host (`--here`)";
+
+/// `here`: the file is for this host.
+pub(super) fn run(file: Option<&Path>, explain: Option<&str>, here: bool, format: Format) -> Result<ExitCode> {
     if let Some(id) = explain {
         return explained(id);
     }
@@ -21,13 +26,14 @@ pub(super) fn run(file: Option<&Path>, explain: Option<&str>, format: Format) ->
             let config = &loaded.config;
             let backends: usize = config.services.iter().map(|service| service.backends.len()).sum();
             let size = format!("{}, {}", counted(config.services.len(), "service"), counted(backends, "backend"));
-            (loaded.findings(&host::facts()), Some(size))
+            let host = if here { host::facts() } else { Host::default() };
+            (loaded.findings(&host), Some(size))
         }
         Err(problems) => (problems, None),
     };
     match format {
-        Format::Text => print(&text(file, &findings, valid.as_deref()))?,
-        Format::Json => print(&(serde_json::to_string(&findings)? + "\n"))?,
+        Format::Text => print(&text(file, &findings, valid.as_deref(), here))?,
+        Format::Json => print(&(json_text(&findings, here || valid.is_none())? + "\n"))?,
         Format::Sarif => print(&(serde_json::to_string_pretty(&sarif(&findings))? + "\n"))?,
     }
     Ok(if findings.findings.iter().any(Diagnostic::counts) { ExitCode::from(NO) } else { ExitCode::SUCCESS })
@@ -42,9 +48,21 @@ fn explained(id: &str) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn json_text(findings: &Diagnostics, whole: bool) -> Result<String> {
+    let mut value = serde_json::to_value(findings)?;
+    if !whole {
+        value["left_out"] = json!(LEFT_OUT);
+    }
+    Ok(value.to_string())
+}
+
 /// `valid` says what is in a file that is valid.
-fn text(file: &Path, findings: &Diagnostics, valid: Option<&str>) -> String {
-    let shown: String = findings.findings.iter().map(ToString::to_string).collect();
+fn text(file: &Path, findings: &Diagnostics, valid: Option<&str>, here: bool) -> String {
+    let (worst, more) = findings.worst();
+    let mut shown: String = worst.into_iter().map(ToString::to_string).collect();
+    if more > 0 {
+        shown += &format!("{} not shown (`--json` has them)\n", counted(more, "more finding"));
+    }
     let count = |severity| findings.count(severity);
     let silenced = findings.findings.iter().filter(|finding| finding.silenced.is_some()).count();
     let mut counts = Vec::new();
@@ -64,7 +82,8 @@ fn text(file: &Path, findings: &Diagnostics, valid: Option<&str>) -> String {
         Some(finding) => format!("`balancer check --explain {}` says more\n", finding.id),
         None => String::new(),
     };
-    format!("{shown}{}: {}{size}\n{advice}", file.display(), counts.join(", "))
+    let left_out = if here || valid.is_none() { String::new() } else { format!("not looked at: {LEFT_OUT}\n") };
+    format!("{shown}{}: {}{size}\n{left_out}{advice}", file.display(), counts.join(", "))
 }
 
 /// SARIF 2.1.0 (OASIS), which code hosts show beside a proposed change.

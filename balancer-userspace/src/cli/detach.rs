@@ -9,11 +9,12 @@ use anyhow::Result;
 use super::args::Output;
 use super::{NO, render, show};
 use crate::control::client::{AskError, Client};
+use crate::controller::requests::Detach;
 use crate::dataplane::{self, Left};
 use crate::doctor;
 
 pub(super) async fn run(client: &Client, pin_dir: &Path, output: Output) -> Result<ExitCode> {
-    let unattended = match client.detach().await {
+    let unattended = match client.ask(&Detach {}).await {
         Ok(detached) => {
             show(output, &detached, render::detached)?;
             return Ok(ExitCode::SUCCESS);

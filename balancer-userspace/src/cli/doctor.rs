@@ -7,8 +7,9 @@ use anyhow::Result;
 
 use super::args::Output;
 use super::{NO, show};
-use crate::control::api::{Examine, Examined, Finding, Through};
+use crate::control::api::{Examined, Finding, Through};
 use crate::control::client::Client;
+use crate::controller::requests::Examine;
 use crate::model::{BackendName, ServiceName};
 use crate::spec::counted;
 
@@ -18,7 +19,7 @@ pub(super) async fn run(
     output: Output,
 ) -> Result<ExitCode> {
     let (service, backend) = subject.map_or((None, None), |(service, backend)| (Some(service), backend));
-    let examined = client.doctor(&Examine { service, backend }).await?;
+    let examined = client.ask(&Examine { service, backend }).await?;
     show(output, &examined, text)?;
     Ok(if examined.findings.iter().any(Finding::counts) { ExitCode::from(NO) } else { ExitCode::SUCCESS })
 }

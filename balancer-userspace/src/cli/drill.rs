@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use super::{NO, print};
 use crate::cli::args::Output;
-use crate::control::api::{Drill, DrillStep, Fault, StartDrill};
+use crate::control::api::{Drill, DrillStep, Fault};
 use crate::control::client::Client;
+use crate::controller::requests::{GetDrill, StartDrill};
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(200);
 
 pub(super) async fn run(client: &Client, fault: Fault, output: Output) -> anyhow::Result<ExitCode> {
-    let mut drill = client.start_drill(&StartDrill { fault }).await?;
+    let mut drill = client.ask(&StartDrill { fault }).await?;
     let mut shown = 0;
     loop {
         if !output.json {
@@ -23,7 +24,7 @@ pub(super) async fn run(client: &Client, fault: Fault, output: Output) -> anyhow
             break;
         }
         tokio::time::sleep(LOOK).await;
-        drill = client.drill().await?;
+        drill = client.ask(&GetDrill {}).await?;
     }
     print(&if output.json { serde_json::to_string(&drill)? + "\n" } else { end(&drill) })?;
     Ok(if drill.missing.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(NO) })

@@ -12,6 +12,7 @@ use super::args::Loadtest;
 use super::render::{percent, table, text};
 use crate::control::api::{BackendState, ServiceStatus};
 use crate::control::client::Client;
+use crate::controller::requests::GetStatus;
 use crate::loadtest::connect::{Connection, Exchange};
 use crate::loadtest::report::{Percentiles, Reached, Report};
 use crate::loadtest::schedule::Schedule;
@@ -23,7 +24,8 @@ use crate::printable;
 const LINE_EVERY: u64 = 5;
 
 pub(super) async fn run(client: &Client, args: &Loadtest) -> Result<ExitCode> {
-    let before = client.status(Some(&args.service)).await?;
+    let status = GetStatus { service: Some(args.service.clone()) };
+    let before = client.ask(&status).await?;
     let service = before.services.first().with_context(|| format!("there is no service {}", args.service))?;
     let load = load(args, service)?;
     for backend in service.backends.iter().filter(|backend| backend.state != BackendState::Up) {
@@ -39,7 +41,7 @@ pub(super) async fn run(client: &Client, args: &Loadtest) -> Result<ExitCode> {
     if terminal {
         eprint!("\r\x1b[K");
     }
-    let after = client.status(Some(&args.service)).await.map_err(|error| error.to_string());
+    let after = client.ask(&status).await.map_err(|error| error.to_string());
     let report = Report::new(&args.service, &load, &tally, &before, after.as_ref().map_err(Clone::clone));
     super::show(args.output, &report, self::report)?;
     Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(super::NO) })

@@ -7,7 +7,10 @@ mod detach;
 mod doctor;
 mod drill;
 mod generations;
+#[cfg(test)]
+mod golden;
 mod loadtest;
+mod refusal;
 mod rehearse;
 mod render;
 mod runbook;
@@ -17,13 +20,16 @@ use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 use serde::Serialize;
 use tokio::runtime::Builder;
 
 use self::args::{Cli, Command, Format, Output, Why};
-use crate::control::api;
-use crate::control::client::{AskError, Client};
+use crate::control::client::Client;
+use crate::controller::requests::{
+    self, Apply, Capture, ConfigText, Confirm, Drain, Explain, GetGeneration, GetHistory, MakePlan, Rehearse, Reload,
+    Rollback, SetWeight, Undrain, VerifyHistory,
+};
 use crate::{controller, logging, printable, spec};
 
 /// The answer is no.
@@ -32,16 +38,10 @@ const UNREACHABLE: u8 = 3;
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    match run(cli) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("balancer: {}", printable::block(&format!("{error:#}")));
-            let unreachable =
-                matches!(error.downcast_ref(), Some(AskError::Unreachable { .. } | AskError::Silent { .. }));
-            ExitCode::from(if unreachable { UNREACHABLE } else { NO })
-        }
-    }
+    let matches = Cli::command().get_matches();
+    let json = refusal::as_json(&matches);
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    run(cli).unwrap_or_else(|error| refusal::say(&error, json))
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
@@ -67,15 +67,15 @@ async fn command(cli: Cli) -> anyhow::Result<ExitCode> {
     let client = Client::new(&cli.socket);
     match cli.command {
         Command::Run { .. } => {}
-        Command::Check { file, explain, format, output } => {
+        Command::Check { file, explain, here, format, output } => {
             let format = if output.json { Format::Json } else { format };
-            return check::run(file.as_deref(), explain.as_deref(), format);
+            return check::run(file.as_deref(), explain.as_deref(), here, format);
         }
         Command::Status { service, output } => {
-            show(output, &client.status(service.as_ref()).await?, render::status)?;
+            show(output, &client.ask(&requests::GetStatus { service }).await?, render::status)?;
         }
         Command::Verify { service, output } => {
-            let verification = client.verify(service.as_ref()).await?;
+            let verification = client.ask(&requests::Compare { service }).await?;
             show(output, &verification, verify::verification)?;
             if !verification.gaps.is_empty() {
                 return Ok(ExitCode::from(NO));
@@ -84,20 +84,20 @@ async fn command(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Drill { fault, output } => return drill::run(&client, fault, output).await,
         Command::Runbook { name } => print(&runbook::entry(name.as_deref())?)?,
         Command::Weight { backend: id, weight, why: Why { accept, reason }, output, .. } => {
-            show(output, &client.weight(&api::SetWeight { id, weight, accept, reason }).await?, render::changed)?;
+            show(output, &client.ask(&SetWeight { id, weight, accept, reason }).await?, render::changed)?;
         }
         Command::Drain { backend: id, why: Why { accept, reason }, output } => {
-            show(output, &client.drain(&api::Drain { id, accept, reason }).await?, render::changed)?;
+            show(output, &client.ask(&Drain { id, accept, reason }).await?, render::changed)?;
         }
         Command::Undrain { backend: id, why: Why { accept, reason }, output } => {
-            show(output, &client.undrain(&api::Drain { id, accept, reason }).await?, render::changed)?;
+            show(output, &client.ask(&Undrain(Drain { id, accept, reason })).await?, render::changed)?;
         }
         Command::Explain { protocol, source, destination, with, at, output } => {
             let named = |file: &Path| -> anyhow::Result<_> {
-                Ok(api::ConfigText { text: text(file)?, file: file.display().to_string() })
+                Ok(ConfigText { text: text(file)?, file: file.display().to_string() })
             };
             let with = with.as_deref().map(named).transpose()?;
-            let explanation = client.explain(&api::Explain { protocol, source, destination, with, at }).await?;
+            let explanation = client.ask(&Explain { protocol, source, destination, with, at }).await?;
             show(output, &explanation, render::explanation)?;
             if explanation.program.as_ref().is_some_and(|program| !program.agrees) {
                 return Ok(ExitCode::from(NO));
@@ -105,42 +105,45 @@ async fn command(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Capture { service, flow, out, count, seconds, rate, one_in } => {
             let flow = flow.map(|words| capture::flow(&words)).transpose()?;
-            let request = api::CaptureRequest { service, flow, count, seconds, rate, one_in };
+            let request = Capture { service, flow, count, seconds, rate, one_in };
             capture::run(&client, &request, &out).await?;
         }
         Command::Loadtest(args) => return loadtest::run(&client, &args).await,
         Command::Doctor { subject, output } => return doctor::run(&client, subject, output).await,
         Command::Plan { file, output } => {
-            let request = api::Apply { text: text(&file)?, file: file.display().to_string(), ..api::Apply::default() };
-            show(output, &client.plan(&request).await?, generations::plan)?;
+            let request = Apply { text: text(&file)?, file: file.display().to_string(), ..Apply::default() };
+            show(output, &client.ask(&MakePlan(request)).await?, generations::plan)?;
         }
         Command::Rehearse { file, profile, service, output } => {
             let (text, file) = (text(&file)?, file.display().to_string());
-            let rehearsed = client.rehearse(&api::Rehearse { text, file, profile, service }).await?;
+            let rehearsed = client.ask(&Rehearse { text, file, profile, service }).await?;
             show(output, &rehearsed, rehearse::rehearsed)?;
             return Ok(if rehearsed.exceeded { ExitCode::from(NO) } else { ExitCode::SUCCESS });
         }
         Command::Apply { file, plan, why: Why { accept, reason }, guard, dry_run, output } => {
             let (text, file) = (text(&file)?, file.display().to_string());
-            let request = api::Apply { text, file, accept, reason, dry_run, plan, guard };
-            show(output, &client.apply(&request).await?, render::reloaded)?;
+            let request = Apply { text, file, accept, reason, dry_run, plan, guard };
+            show(output, &client.ask(&request).await?, render::reloaded)?;
         }
-        Command::Confirm { output } => show(output, &client.confirm().await?, render::reloaded)?,
+        Command::Confirm { output } => show(output, &client.ask(&Confirm {}).await?, render::reloaded)?,
         Command::Rollback { generation, reason, output } => {
-            show(output, &client.rollback(&api::Rollback { generation, reason }).await?, render::reloaded)?;
+            show(output, &client.ask(&Rollback { generation, reason }).await?, render::reloaded)?;
         }
         Command::History { verify: true, output } => {
-            show(output, &client.verify_history().await?, generations::verified)?;
+            show(output, &client.ask(&VerifyHistory {}).await?, generations::verified)?;
         }
-        Command::History { verify: false, output } => show(output, &client.history().await?, generations::history)?,
+        Command::History { verify: false, output } => {
+            show(output, &client.ask(&GetHistory {}).await?, generations::history)?
+        }
         Command::Show { generation, output } => {
-            show(output, &client.generation(generation).await?, generations::generation)?;
+            show(output, &client.ask(&GetGeneration { number: generation }).await?, generations::generation)?;
         }
         Command::Diff { from, to, output } => {
-            let (from, to) = (client.generation(from).await?, client.generation(to).await?);
+            let from = client.ask(&GetGeneration { number: from }).await?;
+            let to = client.ask(&GetGeneration { number: to }).await?;
             show(output, &generations::Difference::of(&from, &to), generations::Difference::text)?;
         }
-        Command::Reload { output } => show(output, &client.reload().await?, render::reloaded)?,
+        Command::Reload { output } => show(output, &client.ask(&Reload {}).await?, render::reloaded)?,
         Command::Detach { pin_dir, output } => return detach::run(&client, &pin_dir, output).await,
     }
     Ok(ExitCode::SUCCESS)

@@ -11,6 +11,9 @@ pub(super) fn verification(verification: &Verification) -> String {
     for service in &verification.services {
         out += &self::service(service);
     }
+    for gap in &verification.asked_for {
+        let _ = writeln!(out, "asked for {gap}");
+    }
     if verification.gaps.is_empty() {
         let _ = writeln!(out, "no gaps (compared in {:.0} ms)", verification.seconds * 1000.0);
     }

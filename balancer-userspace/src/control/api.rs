@@ -5,6 +5,7 @@ mod drill;
 mod explain;
 mod findings;
 mod plan;
+mod refused;
 mod rehearse;
 mod verify;
 
@@ -13,13 +14,14 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-pub use self::doctor::{Examine, Examined, Finding, Probed, Through};
-pub use self::drill::{Drill, DrillStep, Fault, StartDrill};
-pub use self::explain::{ConfigText, Elsewhere, Explain, Explanation, ProgramSaid, PutThere, Route};
+pub use self::doctor::{Examined, Finding, Probed, Through};
+pub use self::drill::{Drill, DrillStep, Fault};
+pub use self::explain::{Elsewhere, Explanation, ProgramSaid, PutThere, Route};
 pub use self::findings::{Acceptance, ConfigFinding};
 pub use self::plan::{ChangeKind, Plan, PlannedBackend, PlannedService, PlannedWarning, Risk, WorstLoad};
+pub use self::refused::{Code, FoundInConfig, Refused};
 pub use self::rehearse::{
-    AbsentService, AfterLoss, LoadAfterLoss, Rehearse, Rehearsed, RehearsedBackend, RehearsedPeak, RehearsedService,
+    AbsentService, AfterLoss, LoadAfterLoss, Rehearsed, RehearsedBackend, RehearsedPeak, RehearsedService,
 };
 pub use self::verify::{Gap, Layer, Skew, Verification, VerifiedBackend, VerifiedService};
 use crate::alarm::Alarm;
@@ -180,32 +182,6 @@ pub struct Override {
     pub at: String,
 }
 
-/// `POST /v1/weight`: `weight` absent goes back to the file's.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SetWeight {
-    pub id: BackendId,
-    #[serde(default)]
-    pub weight: Option<u32>,
-    /// Findings that are taken, by identifier; with a reason.
-    #[serde(default)]
-    pub accept: Vec<String>,
-    #[serde(default)]
-    pub reason: Option<String>,
-}
-
-/// `POST /v1/drain` and `POST /v1/undrain`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Drain {
-    pub id: BackendId,
-    /// Findings that are taken, by identifier; with a reason.
-    #[serde(default)]
-    pub accept: Vec<String>,
-    #[serde(default)]
-    pub reason: Option<String>,
-}
-
 /// The answer to a change of one service: what its shares became.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Changed {
@@ -263,29 +239,6 @@ pub struct Reloaded {
     pub seconds: f64,
 }
 
-/// `POST /v1/apply` and `POST /v1/plan`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Apply {
-    /// The content of a config file.
-    pub text: String,
-    /// What findings call it.
-    pub file: String,
-    /// Warnings that are taken, by identifier; with a reason.
-    #[serde(default)]
-    pub accept: Vec<String>,
-    #[serde(default)]
-    pub reason: Option<String>,
-    #[serde(default)]
-    pub dry_run: bool,
-    /// Refused where this is not the plan's identifier any more.
-    #[serde(default)]
-    pub plan: Option<String>,
-    /// The change comes in steps, is watched, and is taken back after so many seconds unless it is confirmed.
-    #[serde(default)]
-    pub guard: Option<u32>,
-}
-
 /// A change that nobody has confirmed yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Guard {
@@ -295,16 +248,6 @@ pub struct Guard {
     pub steps: u32,
     /// Until it is taken back.
     pub seconds_left: u64,
-}
-
-/// `POST /v1/rollback`: without a generation, to the one before what is in force, each time one further.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Rollback {
-    #[serde(default)]
-    pub generation: Option<u64>,
-    #[serde(default)]
-    pub reason: Option<String>,
 }
 
 /// `GET /v1/history`.
@@ -339,26 +282,6 @@ pub struct Flow {
     pub destination: SocketAddr,
 }
 
-/// `POST /v1/capture`; the answer is a pcapng file that ends when the capture does.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CaptureRequest {
-    /// Packets of this service only.
-    #[serde(default)]
-    pub service: Option<ServiceName>,
-    /// Packets of this flow only.
-    #[serde(default)]
-    pub flow: Option<Flow>,
-    /// Packets to show at most, each twice: as it comes and as it leaves.
-    pub count: u32,
-    /// Longest time to wait for them.
-    pub seconds: u32,
-    /// Packets a second at most, on each processor.
-    pub rate: u32,
-    /// One packet in so many.
-    pub one_in: u32,
-}
-
 /// `POST /v1/detach`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Detached {
@@ -366,11 +289,4 @@ pub struct Detached {
     pub removed: Vec<String>,
     /// What stays on purpose.
     pub kept: Vec<String>,
-}
-
-/// Every answer but 2xx.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refused {
-    /// What is wrong and what to do.
-    pub error: String,
 }

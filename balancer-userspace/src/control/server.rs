@@ -9,26 +9,21 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use axum::body::Bytes;
 use axum::extract::connect_info::ConnectInfo;
-use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Query, State};
-use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
+use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodFilter, MethodRouter};
 use axum::{Json, Router};
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 
-use super::api::{Apply, CaptureRequest, Drain, Examine, Explain, Refused, Rehearse, Rollback, SetWeight, StartDrill};
-use crate::controller::handle::{Caller, ChangeRequest, Handle, Refusal};
+use super::api::{Code, Refused};
+use crate::controller::handle::{Caller, Handle, Refusal};
+use crate::controller::requests::{Body, Method, PREFIX, Reply, Request, Visit, each};
 use crate::listener;
-use crate::model::{ServiceName, Weight};
 
-const LARGEST_REQUEST: usize = 64 * 1024;
-/// A config of many services and lists.
-const LARGEST_CONFIG: usize = 64 << 20;
 /// Of all descriptors, the last twentieth is for probes and maps.
 const KEPT: u64 = 20;
 /// Owner and group may talk to the controller, nobody else.
@@ -68,42 +63,6 @@ pub async fn serve(listener: UnixListener, handle: Handle, stopped: watch::Recei
     listener::serve(listener, router(handle), Peer::of, KEPT, stopped).await;
 }
 
-fn router(handle: Handle) -> Router {
-    let only = |method: &'static str, route: MethodRouter<Handle>| {
-        route.fallback(
-            move || async move { No(StatusCode::METHOD_NOT_ALLOWED, format!("this path takes {method} only")) },
-        )
-    };
-    Router::new()
-        .route("/v1/status", only("GET", get(status)))
-        .route("/v1/weight", only("POST", post(weight)))
-        .route("/v1/drain", only("POST", post(drain)))
-        .route("/v1/undrain", only("POST", post(undrain)))
-        .route("/v1/verify", only("GET", get(verify)))
-        .route("/v1/drill", only("GET or POST", get(drill).post(start_drill)))
-        .route("/v1/explain", only("POST", post(explain)).layer(DefaultBodyLimit::max(LARGEST_CONFIG)))
-        .route("/v1/capture", only("POST", post(capture)))
-        .route("/v1/doctor", only("POST", post(doctor)))
-        .route("/v1/reload", only("POST", post(reload)))
-        .route("/v1/apply", only("POST", post(apply)).layer(DefaultBodyLimit::max(LARGEST_CONFIG)))
-        .route("/v1/plan", only("POST", post(plan)).layer(DefaultBodyLimit::max(LARGEST_CONFIG)))
-        .route("/v1/rehearse", only("POST", post(rehearse)).layer(DefaultBodyLimit::max(LARGEST_CONFIG)))
-        .route("/v1/confirm", only("POST", post(confirm)))
-        .route("/v1/rollback", only("POST", post(rollback)))
-        .route("/v1/history", only("GET", get(history)))
-        .route("/v1/history/verify", only("POST", post(verify_history)))
-        .route("/v1/generation", only("GET", get(generation)))
-        .route("/v1/detach", only("POST", post(detach)))
-        .fallback(|| async {
-            let paths = "status, verify, drill, weight, drain, undrain, explain, capture, doctor, reload, apply, plan, rehearse, confirm, \
-                         rollback, \
-                         history, history/verify, generation, detach";
-            No(StatusCode::NOT_FOUND, format!("there is no such path; below /v1/ there are: {paths}"))
-        })
-        .layer(DefaultBodyLimit::max(LARGEST_REQUEST))
-        .with_state(handle)
-}
-
 /// Who is at the other end of the socket, as the kernel says (`SO_PEERCRED`).
 #[derive(Clone, Copy)]
 struct Peer(Option<Caller>);
@@ -121,194 +80,204 @@ type Asker = ConnectInfo<Peer>;
 type Answered = Result<Response, No>;
 
 /// Every answer but 200.
-struct No(StatusCode, String);
+struct No(StatusCode, Refused);
+
+impl No {
+    fn new(status: StatusCode, error: String) -> Self {
+        let code = match status {
+            StatusCode::NOT_FOUND => Code::NotFound,
+            StatusCode::METHOD_NOT_ALLOWED => Code::WrongMethod,
+            StatusCode::CONFLICT => Code::Refused,
+            StatusCode::PAYLOAD_TOO_LARGE => Code::TooLarge,
+            StatusCode::SERVICE_UNAVAILABLE => Code::Stopping,
+            status if status.is_client_error() => Code::BadRequest,
+            _ => Code::Failed,
+        };
+        Self(status, Refused { error, code, ..Refused::default() })
+    }
+}
 
 impl IntoResponse for No {
     fn into_response(self) -> Response {
-        (self.0, Json(Refused { error: self.1 })).into_response()
+        (self.0, Json(self.1)).into_response()
     }
 }
 
-fn answer<T: Serialize>(outcome: Result<T, Refusal>) -> Answered {
-    answered(outcome).map(|value| Json(value).into_response())
+/// The paths of all requests.
+fn router(handle: Handle) -> Router {
+    let mut paths = Paths::default();
+    each(&mut paths);
+    let known: Vec<&str> = paths.0.iter().map(|path| path.name).collect();
+    let known = known.join(", ");
+    let unknown = move || async move {
+        No::new(StatusCode::NOT_FOUND, format!("there is no such path; below {PREFIX} there are: {known}"))
+    };
+    let routes = paths.0.into_iter().fold(Router::new(), |router, path| {
+        let only = format!("this path takes {} only", path.methods.join(" or "));
+        let wrong = move || async move { No::new(StatusCode::METHOD_NOT_ALLOWED, only) };
+        let route = path.route.fallback(wrong).layer(DefaultBodyLimit::max(path.largest));
+        router.route(&format!("{PREFIX}{}", path.name), route)
+    });
+    routes.fallback(unknown).with_state(handle)
 }
 
-fn answered<T>(outcome: Result<T, Refusal>) -> Result<T, No> {
-    outcome.map_err(|refusal| {
-        let status = match &refusal {
-            Refusal::NotFound(_) => StatusCode::NOT_FOUND,
-            Refusal::Invalid(_) => StatusCode::CONFLICT,
-            Refusal::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            Refusal::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+/// What is at each path, in the order of the list.
+#[derive(Default)]
+struct Paths(Vec<AtPath>);
+
+struct AtPath {
+    name: &'static str,
+    methods: Vec<&'static str>,
+    route: MethodRouter<Handle>,
+    largest: usize,
+}
+
+impl Visit for Paths {
+    fn visit<R: Request>(&mut self) {
+        let place = self.0.iter().position(|path| path.name == R::PATH).unwrap_or_else(|| {
+            self.0.push(AtPath { name: R::PATH, methods: Vec::new(), route: MethodRouter::new(), largest: 0 });
+            self.0.len() - 1
+        });
+        let path = &mut self.0[place];
+        let filter = match R::METHOD {
+            Method::Get => MethodFilter::GET,
+            Method::Post => MethodFilter::POST,
         };
-        No(status, refusal.to_string())
-    })
+        path.methods.push(R::METHOD.as_str());
+        path.route = std::mem::take(&mut path.route).on(filter, take::<R>);
+        path.largest = path.largest.max(R::LARGEST);
+    }
 }
 
-fn bad_request(message: impl std::fmt::Display) -> No {
-    No(StatusCode::BAD_REQUEST, message.to_string())
+/// Takes a request in, and answers it.
+async fn take<R: Request>(State(handle): State<Handle>, peer: Asker, uri: Uri, bytes: Received) -> Answered {
+    let caller = caller(peer)?;
+    let request: R = read(&uri, bytes)?;
+    request.check().map_err(bad_request)?;
+    let said = request.said();
+    let outcome = request.answer(handle, caller).await;
+    if let Some(said) = said {
+        log_who_asked(caller, &said, outcome.as_ref().err());
+    }
+    respond(outcome.map_err(refused)?)
 }
 
 /// A request's body, or why it could not be taken in.
-type Body = Result<Bytes, BytesRejection>;
+type Received = Result<Bytes, BytesRejection>;
 
-fn body<T: DeserializeOwned>(bytes: Body) -> Result<T, No> {
-    let bytes = bytes.map_err(|rejection| No(rejection.status(), rejection.body_text()))?;
-    serde_json::from_slice(&bytes).map_err(|error| bad_request(format!("the request's JSON: {error}")))
+fn read<R: Request>(uri: &Uri, bytes: Received) -> Result<R, No> {
+    if R::METHOD == Method::Get {
+        let Query(request) = Query::try_from_uri(uri).map_err(bad_request)?;
+        return Ok(request);
+    }
+    let bytes = bytes.map_err(|rejection| No::new(rejection.status(), rejection.body_text()))?;
+    // Where nothing is to be said, anything may be: also `null`, or nothing.
+    let body: &[u8] = if R::FIELDS.is_empty() { b"{}" } else { &bytes };
+    serde_json::from_slice(body).map_err(|error| bad_request(format!("the request's JSON: {error}")))
 }
 
-/// Who asks for a change; without knowing that, nothing is changed.
+fn respond(answer: impl Reply) -> Answered {
+    match answer.body() {
+        Body::Json(Ok(bytes)) => Ok(([(CONTENT_TYPE, "application/json")], bytes).into_response()),
+        Body::Json(Err(error)) => Err(No::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
+        Body::Packets(parts) => {
+            let stream = futures::stream::unfold(parts, |mut parts| async move {
+                parts.recv().await.map(|part| (Ok::<_, std::convert::Infallible>(part), parts))
+            });
+            Ok(([(CONTENT_TYPE, "application/x-pcapng")], axum::body::Body::from_stream(stream)).into_response())
+        }
+    }
+}
+
+fn refused(refusal: Refusal) -> No {
+    let status = match &refusal {
+        Refusal::NotFound(_) => StatusCode::NOT_FOUND,
+        Refusal::Invalid(_) | Refusal::Config(_) => StatusCode::CONFLICT,
+        Refusal::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        Refusal::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let mut no = No::new(status, refusal.to_string());
+    if let Refusal::Config(unfit) = refusal {
+        let (worst, more) = unfit.found.worst();
+        no.1.findings = worst.into_iter().map(Into::into).collect();
+        no.1.more_findings = more;
+    }
+    no
+}
+
+fn bad_request(message: impl std::fmt::Display) -> No {
+    No::new(StatusCode::BAD_REQUEST, message.to_string())
+}
+
+/// Who asks; nobody unknown is answered.
 fn caller(ConnectInfo(Peer(caller)): Asker) -> Result<Caller, No> {
-    caller.ok_or_else(|| No(StatusCode::FORBIDDEN, "the kernel does not say who is asking".to_owned()))
-}
-
-fn asked(caller: Caller, accept: Vec<String>, reason: Option<String>) -> ChangeRequest {
-    ChangeRequest { uid: Some(caller.uid), reason, accept, ..ChangeRequest::default() }
+    caller.ok_or_else(|| No::new(StatusCode::FORBIDDEN, "the kernel does not say who is asking".to_owned()))
 }
 
 /// Every change is in the log with who asked for it, whether or not it was made.
-fn logged<T>(caller: Caller, what: &str, outcome: Result<T, Refusal>) -> Result<T, Refusal> {
+fn log_who_asked(caller: Caller, what: &str, refusal: Option<&Refusal>) {
     let pid = caller.pid.map_or_else(|| "?".to_owned(), |pid| pid.to_string());
-    match &outcome {
-        Ok(_) => log::info!("uid {} (pid {pid}): {what}: done", caller.uid),
-        Err(refusal) => log::warn!("uid {} (pid {pid}): {what}: {refusal}", caller.uid),
+    match refusal {
+        None => log::info!("uid {} (pid {pid}): {what}: done", caller.uid),
+        Some(refusal) => log::warn!("uid {} (pid {pid}): {what}: {refusal}", caller.uid),
     }
-    outcome
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct StatusQuery {
-    service: Option<String>,
-}
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixStream;
+    use tokio::sync::mpsc;
 
-async fn status(State(handle): State<Handle>, query: Result<Query<StatusQuery>, QueryRejection>) -> Answered {
-    answer(handle.status(service(query)?).await)
-}
+    use super::*;
 
-/// The service that is asked for, if one is.
-fn service(query: Result<Query<StatusQuery>, QueryRejection>) -> Result<Option<ServiceName>, No> {
-    let Query(query) = query.map_err(bad_request)?;
-    query.service.map(|name| name.parse::<ServiceName>()).transpose().map_err(bad_request)
-}
+    /// What the server says to a request that never gets as far as the controller.
+    fn said(request: &str) -> String {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let directory = tempfile::tempdir().unwrap();
+            let socket = directory.path().join("control.sock");
+            let listener = bind(&socket).unwrap();
+            let (jobs, _received) = mpsc::channel(1);
+            let (_stop, stopped) = watch::channel(false);
+            let server = tokio::spawn(serve(listener, Handle::new(jobs), stopped));
+            let mut stream = UnixStream::connect(&socket).await.unwrap();
+            let request = format!("{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            server.abort();
+            answer
+        })
+    }
 
-async fn verify(State(handle): State<Handle>, query: Result<Query<StatusQuery>, QueryRejection>) -> Answered {
-    answer(handle.verify(service(query)?).await)
-}
+    #[test]
+    fn an_unknown_path_lists_the_paths() {
+        let answer = said("GET /v1/nothing");
+        assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+        let listed = "below /v1/ there are: status, verify, explain, doctor, capture, weight, drain, undrain, plan, rehearse, \
+                      apply, reload, confirm, rollback, history, history/verify, generation, drill, detach\",\"code\":\"not_found\"}";
+        assert!(answer.ends_with(listed), "{answer}");
+    }
 
-async fn weight(State(handle): State<Handle>, peer: Asker, bytes: Body) -> Answered {
-    let caller = caller(peer)?;
-    let SetWeight { id, weight, accept, reason } = body(bytes)?;
-    let checked = |weight| {
-        Weight::new(weight).ok_or_else(|| bad_request(format!("weight {weight} is out of range; 0 to {}", Weight::MAX)))
-    };
-    let new = weight.map(checked).transpose()?;
-    let what = weight.map_or_else(|| format!("reset the weight of {id}"), |w| format!("set the weight of {id} to {w}"));
-    let asked = asked(caller, accept, reason);
-    answer(logged(caller, &what, handle.weight(id, new, asked).await))
-}
+    #[test]
+    fn a_wrong_method_says_which() {
+        for (request, only) in [
+            ("GET /v1/weight", "this path takes POST only"),
+            ("POST /v1/status", "this path takes GET only"),
+            ("DELETE /v1/drill", "this path takes POST or GET only"),
+            ("GET /v1/history/verify", "this path takes POST only"),
+        ] {
+            let answer = said(request);
+            assert!(answer.starts_with("HTTP/1.1 405") && answer.contains(only), "{request}: {answer}");
+        }
+    }
 
-async fn drain(State(handle): State<Handle>, peer: Asker, bytes: Body) -> Answered {
-    let caller = caller(peer)?;
-    let Drain { id, accept, reason } = body(bytes)?;
-    let asked = asked(caller, accept, reason);
-    answer(logged(caller, &format!("drain {id}"), handle.drain(id, true, asked).await))
-}
-
-async fn undrain(State(handle): State<Handle>, peer: Asker, bytes: Body) -> Answered {
-    let caller = caller(peer)?;
-    let Drain { id, accept, reason } = body(bytes)?;
-    let asked = asked(caller, accept, reason);
-    answer(logged(caller, &format!("undrain {id}"), handle.drain(id, false, asked).await))
-}
-
-async fn start_drill(State(handle): State<Handle>, peer: Asker, bytes: Body) -> Answered {
-    let caller = caller(peer)?;
-    let StartDrill { fault } = body(bytes)?;
-    answer(logged(caller, &format!("drill {fault}"), handle.start_drill(fault).await))
-}
-
-async fn drill(State(handle): State<Handle>) -> Answered {
-    answer(handle.drill().await)
-}
-
-async fn explain(State(handle): State<Handle>, bytes: Body) -> Answered {
-    let asked: Explain = body(bytes)?;
-    answer(handle.explain(asked).await)
-}
-
-/// The capture ends when whoever asked closes the connection.
-async fn capture(State(handle): State<Handle>, peer: Asker, bytes: Body) -> Answered {
-    let caller = caller(peer)?;
-    let request: CaptureRequest = body(bytes)?;
-    let parts = logged(caller, "capture packets", handle.capture(request).await);
-    let parts = answered(parts)?;
-    let stream = futures::stream::unfold(parts, |mut parts| async move {
-        parts.recv().await.map(|part| (Ok::<_, std::convert::Infallible>(part), parts))
-    });
-    Ok(([(CONTENT_TYPE, "application/x-pcapng")], axum::body::Body::from_stream(stream)).into_response())
-}
-
-/// Probes end where whoever asked closes the connection.
-async fn doctor(State(handle): State<Handle>, peer: Asker, bytes: Body) -> Answered {
-    let caller = caller(peer)?;
-    let request: Examine = body(bytes)?;
-    answer(logged(caller, "examine host and backends", handle.doctor(request).await))
-}
-
-async fn reload(State(handle): State<Handle>, peer: Asker) -> Answered {
-    let caller = caller(peer)?;
-    answer(logged(caller, "reload the config", handle.reload(Some(caller)).await))
-}
-
-async fn apply(State(handle): State<Handle>, peer: Asker, bytes: Body) -> Answered {
-    let caller = caller(peer)?;
-    let request: Apply = body(bytes)?;
-    let what = format!("{} {}", if request.dry_run { "try" } else { "apply" }, request.file);
-    answer(logged(caller, &what, handle.apply(request, caller).await))
-}
-
-async fn plan(State(handle): State<Handle>, bytes: Body) -> Answered {
-    answer(handle.plan(body(bytes)?).await)
-}
-
-async fn rehearse(State(handle): State<Handle>, bytes: Body) -> Answered {
-    let request: Rehearse = body(bytes)?;
-    answer(handle.rehearse(request).await)
-}
-
-async fn confirm(State(handle): State<Handle>, peer: Asker) -> Answered {
-    let caller = caller(peer)?;
-    answer(logged(caller, "confirm the guarded change", handle.confirm(caller).await))
-}
-
-async fn rollback(State(handle): State<Handle>, peer: Asker, bytes: Body) -> Answered {
-    let caller = caller(peer)?;
-    let request: Rollback = body(bytes)?;
-    let what = request.generation.map_or_else(|| "rollback".to_owned(), |number| format!("rollback to {number}"));
-    answer(logged(caller, &what, handle.rollback(request, caller).await))
-}
-
-async fn history(State(handle): State<Handle>) -> Answered {
-    answer(handle.history().await)
-}
-
-async fn verify_history(State(handle): State<Handle>) -> Answered {
-    answer(handle.verify_history().await)
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct GenerationQuery {
-    number: u64,
-}
-
-async fn generation(State(handle): State<Handle>, query: Result<Query<GenerationQuery>, QueryRejection>) -> Answered {
-    let Query(query) = query.map_err(bad_request)?;
-    answer(handle.generation(query.number).await)
-}
-
-async fn detach(State(handle): State<Handle>, peer: Asker) -> Answered {
-    let caller = caller(peer)?;
-    answer(logged(caller, "detach the data plane", handle.detach(caller).await))
+    #[test]
+    fn what_a_request_lacks_is_said() {
+        let answer = said("GET /v1/generation");
+        assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("number"), "{answer}");
+        let answer = said("POST /v1/rollback");
+        assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("the request's JSON"), "{answer}");
+    }
 }

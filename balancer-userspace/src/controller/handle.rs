@@ -1,13 +1,14 @@
-//! How the rest of the process talks to the controller task.
+//! How the rest of the process talks to the controller's task: it sends what is to be run there.
 
-use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::LocalBoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::control::api;
-use crate::controller::answer::doctor::Question;
+use crate::control::api::Detached;
+use crate::controller::Controller;
 pub use crate::controller::transaction::ChangeRequest;
 use crate::metrics::Snapshot;
-use crate::model::{BackendId, ServiceName, Weight};
+use crate::spec::Diagnostics;
 
 /// Who asked for a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,8 +17,15 @@ pub struct Caller {
     pub pid: Option<i32>,
 }
 
+impl Caller {
+    /// A change, by whom and why; what it is called comes later.
+    pub(crate) fn asks(self, accept: Vec<String>, reason: Option<String>) -> ChangeRequest {
+        ChangeRequest { uid: Some(self.uid), reason, accept, ..ChangeRequest::default() }
+    }
+}
+
 /// Why the answer is no.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Refusal {
     /// The request names something that isn't there.
     #[error("{0}")]
@@ -25,9 +33,12 @@ pub enum Refusal {
     /// The request can't be done as asked.
     #[error("{0}")]
     Invalid(String),
-    /// It should have worked; what ran before still runs.
+    /// It should have worked; the previous state stays.
     #[error("{0}")]
     Failed(String),
+    /// A config that can't be in force.
+    #[error("{}", .0.said)]
+    Config(Box<Unfit>),
     #[error("the controller is stopping")]
     Stopping,
 }
@@ -50,195 +61,79 @@ impl Refusal {
     }
 }
 
-pub type Answer<T> = oneshot::Sender<Result<T, Refusal>>;
-
-pub enum Command {
-    Status {
-        service: Option<ServiceName>,
-        answer: Answer<api::Status>,
-    },
-    /// `None` goes back to the file's weight.
-    Weight {
-        id: BackendId,
-        weight: Option<Weight>,
-        asked: ChangeRequest,
-        answer: Answer<api::Changed>,
-    },
-    Drain {
-        id: BackendId,
-        drain: bool,
-        asked: ChangeRequest,
-        answer: Answer<api::Changed>,
-    },
-    Verify {
-        service: Option<ServiceName>,
-        answer: Answer<api::Verification>,
-    },
-    StartDrill {
-        fault: api::Fault,
-        answer: Answer<api::Drill>,
-    },
-    Drill {
-        answer: Answer<api::Drill>,
-    },
-    Explain {
-        asked: api::Explain,
-        answer: Answer<api::Explanation>,
-    },
-    Doctor(Question),
-    Capture {
-        request: api::CaptureRequest,
-        answer: Answer<mpsc::Receiver<Bytes>>,
-    },
-    Reload {
-        caller: Option<Caller>,
-        answer: Answer<api::Reloaded>,
-    },
-    Apply {
-        request: api::Apply,
-        caller: Caller,
-        answer: Answer<api::Reloaded>,
-    },
-    Plan {
-        request: api::Apply,
-        answer: Answer<api::Plan>,
-    },
-    Rehearse {
-        request: api::Rehearse,
-        answer: Answer<api::Rehearsed>,
-    },
-    Rollback {
-        request: api::Rollback,
-        caller: Caller,
-        answer: Answer<api::Reloaded>,
-    },
-    Confirm {
-        caller: Caller,
-        answer: Answer<api::Reloaded>,
-    },
-    History {
-        answer: Answer<api::History>,
-    },
-    Generation {
-        number: u64,
-        answer: Answer<api::Generation>,
-    },
-    VerifyHistory {
-        answer: Answer<api::Verified>,
-    },
-    Detach {
-        caller: Caller,
-        answer: Answer<api::Detached>,
-    },
-    Metrics {
-        answer: Answer<Snapshot>,
-    },
-    /// Answers `Ok` once every service has been programmed into the kernel.
-    Ready {
-        answer: Answer<()>,
-    },
+/// What is wrong with a config.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Unfit {
+    /// For people.
+    pub said: String,
+    pub found: Diagnostics,
 }
+
+impl From<Diagnostics> for Refusal {
+    fn from(found: Diagnostics) -> Self {
+        Self::Config(Box::new(Unfit { said: found.to_string(), found }))
+    }
+}
+
+/// What is run in the controller's task, between other things.
+pub(crate) type Job = Box<dyn for<'a> FnOnce(&'a mut Controller) -> LocalBoxFuture<'a, ()> + Send>;
 
 #[derive(Clone)]
 pub struct Handle {
-    commands: mpsc::Sender<Command>,
+    jobs: mpsc::Sender<Job>,
 }
 
 impl Handle {
-    pub fn new(commands: mpsc::Sender<Command>) -> Self {
-        Self { commands }
+    pub(crate) fn new(jobs: mpsc::Sender<Job>) -> Self {
+        Self { jobs }
     }
 
-    pub async fn status(&self, service: Option<ServiceName>) -> Result<api::Status, Refusal> {
-        self.ask(|answer| Command::Status { service, answer }).await
-    }
-
-    pub async fn weight(
+    /// Runs `job` in the controller's task, where nothing else happens meanwhile.
+    pub(crate) async fn run<T: Send + 'static>(
         &self,
-        id: BackendId,
-        weight: Option<Weight>,
-        asked: ChangeRequest,
-    ) -> Result<api::Changed, Refusal> {
-        self.ask(|answer| Command::Weight { id, weight, asked, answer }).await
+        job: impl FnOnce(&mut Controller) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        self.send(|answer| {
+            Box::new(move |controller| {
+                // An asker that has gone needs no answer.
+                let _ = answer.send(job(controller));
+                std::future::ready(()).boxed_local()
+            })
+        })
+        .await
     }
 
-    pub async fn drain(&self, id: BackendId, drain: bool, asked: ChangeRequest) -> Result<api::Changed, Refusal> {
-        self.ask(|answer| Command::Drain { id, drain, asked, answer }).await
-    }
-
-    pub async fn verify(&self, service: Option<ServiceName>) -> Result<api::Verification, Refusal> {
-        self.ask(|answer| Command::Verify { service, answer }).await
-    }
-
-    pub async fn start_drill(&self, fault: api::Fault) -> Result<api::Drill, Refusal> {
-        self.ask(|answer| Command::StartDrill { fault, answer }).await
-    }
-
-    pub async fn drill(&self) -> Result<api::Drill, Refusal> {
-        self.ask(|answer| Command::Drill { answer }).await
-    }
-
-    pub async fn explain(&self, asked: api::Explain) -> Result<api::Explanation, Refusal> {
-        self.ask(|answer| Command::Explain { asked, answer }).await
-    }
-
-    /// Parts of a pcapng file, as they come.
-    pub async fn capture(&self, request: api::CaptureRequest) -> Result<mpsc::Receiver<Bytes>, Refusal> {
-        self.ask(|answer| Command::Capture { request, answer }).await
-    }
-
-    /// `caller` is absent for SIGHUP and the file watcher.
-    pub async fn reload(&self, caller: Option<Caller>) -> Result<api::Reloaded, Refusal> {
-        self.ask(|answer| Command::Reload { caller, answer }).await
-    }
-
-    pub async fn apply(&self, request: api::Apply, caller: Caller) -> Result<api::Reloaded, Refusal> {
-        self.ask(|answer| Command::Apply { request, caller, answer }).await
-    }
-
-    pub async fn plan(&self, request: api::Apply) -> Result<api::Plan, Refusal> {
-        self.ask(|answer| Command::Plan { request, answer }).await
-    }
-
-    pub async fn rehearse(&self, request: api::Rehearse) -> Result<api::Rehearsed, Refusal> {
-        self.ask(|answer| Command::Rehearse { request, answer }).await
-    }
-
-    pub async fn rollback(&self, request: api::Rollback, caller: Caller) -> Result<api::Reloaded, Refusal> {
-        self.ask(|answer| Command::Rollback { request, caller, answer }).await
-    }
-
-    pub async fn confirm(&self, caller: Caller) -> Result<api::Reloaded, Refusal> {
-        self.ask(|answer| Command::Confirm { caller, answer }).await
-    }
-
-    pub async fn history(&self) -> Result<api::History, Refusal> {
-        self.ask(|answer| Command::History { answer }).await
-    }
-
-    pub async fn generation(&self, number: u64) -> Result<api::Generation, Refusal> {
-        self.ask(|answer| Command::Generation { number, answer }).await
-    }
-
-    pub async fn verify_history(&self) -> Result<api::Verified, Refusal> {
-        self.ask(|answer| Command::VerifyHistory { answer }).await
-    }
-
-    pub async fn detach(&self, caller: Caller) -> Result<api::Detached, Refusal> {
-        self.ask(|answer| Command::Detach { caller, answer }).await
+    /// The controller ends after it.
+    pub(crate) async fn detach(&self) -> Result<Detached, Refusal> {
+        self.send(|answer| {
+            Box::new(move |controller: &mut Controller| {
+                let detaching = async move {
+                    let outcome = controller.detach().await;
+                    controller.detached = outcome.is_ok();
+                    let _ = answer.send(outcome.map_err(|error| Refusal::Failed(format!("{error:#}"))));
+                };
+                detaching.boxed_local()
+            })
+        })
+        .await
     }
 
     pub async fn metrics(&self) -> Result<Snapshot, Refusal> {
-        self.ask(|answer| Command::Metrics { answer }).await
+        let snapshot = self.run(|controller| {
+            let snapshot = controller.running.snapshot();
+            snapshot.map_err(|error| Refusal::Failed(format!("{error:#}")))
+        });
+        snapshot.await
     }
 
+    /// Answers `Ok` once every service has been programmed into the kernel.
     pub async fn ready(&self) -> Result<(), Refusal> {
-        self.ask(|answer| Command::Ready { answer }).await
+        self.run(|controller| controller.running.ready()).await
     }
 
-    pub(crate) async fn ask<T>(&self, command: impl FnOnce(Answer<T>) -> Command) -> Result<T, Refusal> {
+    async fn send<T>(&self, job: impl FnOnce(oneshot::Sender<Result<T, Refusal>>) -> Job) -> Result<T, Refusal> {
         let (answer, answered) = oneshot::channel();
-        self.commands.send(command(answer)).await.map_err(|_| Refusal::Stopping)?;
+        self.jobs.send(job(answer)).await.map_err(|_| Refusal::Stopping)?;
         answered.await.unwrap_or(Err(Refusal::Stopping))
     }
 }

@@ -1,8 +1,9 @@
-//! The one task that owns what runs. Everything else sends it commands or events.
+//! The one task that owns what runs. Everything else sends it jobs or events.
 //!
 //! `desired` is what should run, `observed` what the world says, `kernel` what runs, `watch` whether they agree, `answer` what is
 //! said about it. `transaction` is the one way in for a new config.
 
+mod ahead;
 mod answer;
 mod bring;
 mod desired;
@@ -10,6 +11,7 @@ pub mod handle;
 mod host;
 mod kernel;
 mod observed;
+pub mod requests;
 mod signals;
 mod start;
 mod state;
@@ -25,16 +27,16 @@ use anyhow::Result;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use self::ahead::Ahead;
 use self::desired::file::{self, FileWatcher};
-use self::handle::{Caller, Command, Handle, Refusal};
+use self::handle::{Handle, Job, Refusal};
 use self::kernel::step::Change;
 use self::observed::gate;
 use self::signals::Signals;
 use self::state::State;
-use self::transaction::{ChangeRequest, Proposal};
 use self::watch::observer::Moment;
 use crate::alarm::{Delivery, Webhooks};
-use crate::control::api::{self, Detached, History, Reloaded, Verified};
+use crate::control::api::{Detached, Reloaded};
 use crate::dataplane::Told;
 use crate::health::{Monitor, Report};
 use crate::logging;
@@ -49,8 +51,8 @@ const TICK: Duration = Duration::from_secs(1);
 pub async fn run(path: &Path) -> Result<()> {
     // Before anything that takes time: a signal without a handler would end the process.
     let mut signals = Signals::handle()?;
-    let (commands, received) = mpsc::channel(64);
-    let handle = Handle::new(commands);
+    let (jobs, received) = mpsc::channel(64);
+    let handle = Handle::new(jobs);
     let (controller, servers) = tokio::select! {
         started = start::start(path, handle.clone()) => started?,
         () = signals.stop.asked() => {
@@ -64,7 +66,7 @@ pub async fn run(path: &Path) -> Result<()> {
 }
 
 /// The running state and everything that feeds it.
-struct Controller {
+pub(crate) struct Controller {
     running: State,
     monitor: Monitor,
     reports: mpsc::Receiver<Report>,
@@ -81,20 +83,15 @@ struct Controller {
 }
 
 impl Controller {
-    async fn serve(
-        mut self,
-        mut signals: Signals,
-        mut commands: mpsc::Receiver<Command>,
-        handle: Handle,
-    ) -> Result<()> {
+    async fn serve(mut self, mut signals: Signals, mut jobs: mpsc::Receiver<Job>, handle: Handle) -> Result<()> {
         self.manager.ready(&self.running.in_force());
         let gate = tokio::spawn(gate::keep(handle.clone()));
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !self.detached {
             tokio::select! {
-                command = commands.recv() => match command {
-                    Some(command) => self.command(command).await,
+                job = jobs.recv() => match job {
+                    Some(job) => job(&mut self).await,
                     None => break,
                 },
                 Some(report) = self.reports.recv() => self.take_reports(report),
@@ -102,10 +99,13 @@ impl Controller {
                 Some(told) = self.told.recv() => self.take_told(told),
                 Some(delivery) = self.deliveries.1.recv() => self.running.watch.watchtower.note_delivery(delivery),
                 () = sleep(kernel::fragments::LOOK), if !self.running.kernel.held.is_empty() => self.running.release_fragments(),
-                _ = signals.hangup.recv() => { log::info!("SIGHUP: reading the config again"); self.reload_unasked("SIGHUP"); }
+                _ = signals.hangup.recv() => {
+                    log::info!("SIGHUP: reading the config again");
+                    self.reload_unasked("SIGHUP", &handle);
+                }
                 () = file::changed(&mut self.file) => {
                     log::info!("the config file changed: reading it again");
-                    self.reload_unasked("the file changed");
+                    self.reload_unasked("the file changed", &handle);
                 }
                 _ = tick.tick() => self.tick(),
                 () = signals.stop.asked() => break,
@@ -123,77 +123,32 @@ impl Controller {
         Ok(())
     }
 
-    async fn command(&mut self, command: Command) {
-        // An asker that has gone needs no answer.
-        match command {
-            Command::Status { service, answer } => drop(answer.send(self.running.status(service.as_ref()))),
-            Command::Weight { id, weight, asked, answer } => {
-                drop(answer.send(self.running.set_weight(&id, weight, asked)));
-            }
-            Command::Drain { id, drain, asked, answer } => {
-                drop(answer.send(self.running.set_drain(&id, drain, asked)));
-            }
-            Command::Verify { service, answer } => drop(answer.send(self.running.verify(service.as_ref()))),
-            Command::StartDrill { fault, answer } => drop(answer.send(self.running.start_drill(fault))),
-            Command::Drill { answer } => drop(answer.send(self.running.drill())),
-            Command::Explain { asked, answer } => drop(answer.send(self.running.explain(&asked))),
-            Command::Doctor(question) => self.running.answer_doctor(question),
-            Command::Capture { request, answer } => drop(answer.send(self.running.start_capture(&request))),
-            Command::Reload { caller, answer } => {
-                let outcome = self.reload(caller.map(|caller| caller.uid), "reload");
-                drop(answer.send(outcome));
-            }
-            Command::Apply { request, caller, answer } => {
-                let outcome = self.running.propose(&proposal(request, caller));
-                self.follow_config();
-                drop(answer.send(outcome));
-            }
-            Command::Plan { request, answer } => drop(answer.send(self.running.preview(&request))),
-            Command::Rehearse { request, answer } => self.running.begin_rehearsal(request, answer),
-            Command::Confirm { caller, answer } => {
-                let outcome = self.running.confirm(caller.uid);
-                self.follow_config();
-                drop(answer.send(outcome));
-            }
-            Command::Rollback { request, caller, answer } => {
-                let asked = ChangeRequest { uid: Some(caller.uid), reason: request.reason, ..ChangeRequest::default() };
-                let outcome = self.running.rollback(request.generation, asked);
-                self.follow_config();
-                drop(answer.send(outcome));
-            }
-            Command::History { answer } => {
-                let records = self.running.desired.history.records().to_vec();
-                drop(answer.send(Ok(History { generation: self.running.kernel.generation, records })));
-            }
-            Command::Generation { number, answer } => drop(answer.send(self.running.stored(number))),
-            Command::VerifyHistory { answer } => {
-                let verified = self.running.desired.history.verify();
-                let verified = verified.map_err(|error| Refusal::Invalid(format!("{error:#}")));
-                drop(answer.send(verified.map(|records| Verified { records })));
-            }
-            Command::Detach { caller: _, answer } => {
-                let outcome = self.detach().await;
-                self.detached = outcome.is_ok();
-                drop(answer.send(outcome.map_err(|error| Refusal::Failed(format!("{error:#}")))));
-            }
-            Command::Metrics { answer } => {
-                let snapshot = self.running.snapshot();
-                drop(answer.send(snapshot.map_err(|error| Refusal::Failed(format!("{error:#}")))));
-            }
-            Command::Ready { answer } => drop(answer.send(self.running.ready())),
-        }
+    /// Changes what should run, and has everything else follow it.
+    fn change<T>(&mut self, change: impl FnOnce(&mut State) -> T) -> T {
+        let outcome = change(&mut self.running);
+        self.follow_config();
+        outcome
     }
 
-    fn reload(&mut self, uid: Option<u32>, command: &str) -> Result<Reloaded, Refusal> {
+    fn reload(&mut self, uid: Option<u32>, command: &str, ahead: Option<Ahead>) -> Result<Reloaded, Refusal> {
         self.manager.reloading();
-        let outcome = self.running.reload(uid, command);
-        self.follow_config();
+        let outcome = self.change(|state| state.reload(uid, command, ahead));
         self.manager.ready(&self.running.in_force());
         outcome
     }
 
-    fn reload_unasked(&mut self, why: &str) {
-        match self.reload(None, why) {
+    /// Reads the file beside this task, then has it reload.
+    fn reload_unasked(&mut self, why: &'static str, handle: &Handle) {
+        let (handle, path) = (handle.clone(), self.running.desired.path.clone());
+        tokio::spawn(async move {
+            let ahead = Ahead::of_file(path).await;
+            // Where the controller is stopping, nothing is to be reloaded.
+            let _ = handle.run(move |controller| Ok(controller.reload_read(why, ahead))).await;
+        });
+    }
+
+    fn reload_read(&mut self, why: &str, ahead: Option<Ahead>) {
+        match self.reload(None, why, ahead) {
             Ok(done) => log::info!(
                 "config applied as generation {}: {} services added, {} removed, {} changed",
                 done.generation,
@@ -340,11 +295,4 @@ impl Controller {
         log::info!("the data plane was taken down");
         Ok(detached)
     }
-}
-
-fn proposal(request: api::Apply, caller: Caller) -> Proposal {
-    let api::Apply { text, file, accept, reason, dry_run, plan, guard } = request;
-    let asked = ChangeRequest { uid: Some(caller.uid), command: format!("apply {file}"), reason, accept };
-    let guard = guard.map(|seconds| Duration::from_secs(seconds.into()));
-    Proposal { text, file, strict: true, dry_run, plan, guard, from_file: false, asked }
 }

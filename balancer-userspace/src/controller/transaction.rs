@@ -6,11 +6,12 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::control::api::{Generation, PlannedService, Reloaded};
+use crate::controller::ahead::Ahead;
 use crate::controller::bring::{Next, Whole};
 use crate::controller::desired::empty::refuse_emptiness;
 use crate::controller::desired::judged::{as_bad, brought_in};
 use crate::controller::desired::overrides::listed;
-use crate::controller::handle::Refusal;
+use crate::controller::handle::{Refusal, Unfit};
 use crate::controller::kernel::step::Change;
 use crate::controller::kernel::trial::Trial;
 use crate::controller::state::State;
@@ -92,11 +93,19 @@ pub(crate) struct Recorded {
     pub(crate) back_to: Option<u64>,
 }
 
+/// Warnings that a refusal says in full.
+const MOST_SAID: usize = 100;
+
 impl State {
-    /// Reads the file and applies it whole, or refuses it whole.
-    pub(crate) fn reload(&mut self, uid: Option<u32>, command: &str) -> Result<Reloaded, Refusal> {
+    /// Reads the file and applies it whole, or refuses it whole. Where it is as it was `ahead`, it is not linted once more.
+    pub(crate) fn reload(
+        &mut self,
+        uid: Option<u32>,
+        command: &str,
+        ahead: Option<Ahead>,
+    ) -> Result<Reloaded, Refusal> {
         let file = self.desired.path.display().to_string();
-        let text = spec::text(&self.desired.path).map_err(|problems| Refusal::Invalid(problems.to_string()));
+        let text = spec::text(&self.desired.path).map_err(Refusal::from);
         let asked = ChangeRequest { uid, command: command.to_owned(), ..ChangeRequest::default() };
         let proposal = text.and_then(|text| {
             self.desired.seen = digest(text.as_bytes());
@@ -107,8 +116,18 @@ impl State {
             Ok(Proposal::of_file(text, &file, asked))
         });
         let outcome = match proposal {
-            Ok(proposal) if proposal.text == self.desired.text => self.apply(&proposal),
-            Ok(proposal) => self.at_once_or_guarded(&proposal),
+            Ok(proposal) => {
+                let linted = match ahead.filter(|ahead| ahead.text == proposal.text) {
+                    Some(ahead) => ahead.linted,
+                    None => self.linted(&proposal.file, &proposal.text),
+                };
+                if proposal.text == self.desired.text {
+                    let outcome = linted.and_then(|linted| self.try_apply(&proposal, linted, None));
+                    self.noted(outcome)
+                } else {
+                    self.at_once_or_guarded(&proposal, linted)
+                }
+            }
             Err(refusal) => self.noted(Err(refusal)),
         };
         // Only here is the file newer than what runs.
@@ -117,14 +136,22 @@ impl State {
     }
 
     /// What somebody proposes: at once, or on probation.
-    pub(crate) fn propose(&mut self, proposal: &Proposal) -> Result<Reloaded, Refusal> {
+    pub(crate) fn propose(
+        &mut self,
+        proposal: &Proposal,
+        linted: Result<Linted, Refusal>,
+    ) -> Result<Reloaded, Refusal> {
         self.refuse_while_guarded()?;
-        self.at_once_or_guarded(proposal)
+        self.at_once_or_guarded(proposal, linted)
     }
 
     /// On probation where that is asked for, or where the config asks for it.
-    fn at_once_or_guarded(&mut self, proposal: &Proposal) -> Result<Reloaded, Refusal> {
-        let outcome = self.linted(&proposal.file, &proposal.text).and_then(|linted| {
+    fn at_once_or_guarded(
+        &mut self,
+        proposal: &Proposal,
+        linted: Result<Linted, Refusal>,
+    ) -> Result<Reloaded, Refusal> {
+        let outcome = linted.and_then(|linted| {
             if !proposal.strict {
                 refuse_emptiness(&linted.1, self.kernel.programmed.len())?;
             }
@@ -140,17 +167,10 @@ impl State {
         if proposal.dry_run { outcome } else { self.noted(outcome) }
     }
 
-    /// At once.
-    pub(crate) fn apply(&mut self, proposal: &Proposal) -> Result<Reloaded, Refusal> {
-        let linted = self.linted(&proposal.file, &proposal.text);
-        let outcome = linted.and_then(|linted| self.try_apply(proposal, linted, None));
-        self.noted(outcome)
-    }
-
     /// A config that could be in force, and what linting finds in it.
     pub(crate) fn linted(&self, file: &str, text: &str) -> Result<Linted, Refusal> {
         let directory = self.desired.path.parent().unwrap_or(Path::new(""));
-        linted(file, text.to_owned(), directory).map_err(|problems| Refusal::Invalid(problems.to_string()))
+        linted(file, text.to_owned(), directory).map_err(Refusal::from)
     }
 
     /// A generation of the history, with the content of its config file.
@@ -242,15 +262,7 @@ impl State {
         let Loaded { config, text, written } = loaded;
         let together = self.with_commands(&written, &config, &proposal.text, &found.findings);
         let mut warnings = self.accepted(&found, &together, proposal)?;
-        self.refuse_fixed(&config)?;
-        if let Some(plan) = &proposal.plan {
-            let now = self.plan_id(&proposal.text);
-            if *plan != now {
-                return Err(Refusal::Invalid(format!(
-                    "plan {plan} is stale: something has changed since; look at `balancer plan` again (it would be {now})"
-                )));
-            }
-        }
+        self.admissible(&config, &proposal.text, proposal.plan.as_deref())?;
         let (added, removed, changed) = differences(&self.desired.config, &config);
         let answer = |generation, overrides_ended, guard, warnings| {
             let (dry_run, seconds) = (proposal.dry_run, start.elapsed().as_secs_f64());
@@ -287,6 +299,18 @@ impl State {
         Ok(answer(self.kernel.generation, overrides_ended, self.guard(), warnings))
     }
 
+    /// What `plan` refuses because `apply` would, beside what linting finds.
+    pub(crate) fn admissible(&self, config: &Config, text: &str, plan: Option<&str>) -> Result<(), Refusal> {
+        self.refuse_fixed(config)?;
+        let now = self.plan_id(text);
+        match plan {
+            Some(plan) if plan != now => Err(Refusal::Invalid(format!(
+                "plan {plan} is stale: something has changed since; look at `balancer plan` again (it would be {now})"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether what is in force has the same finding about the same.
     pub(crate) fn is_known(&self, finding: &Diagnostic) -> bool {
         let judged = &self.desired.judged;
@@ -308,14 +332,18 @@ impl State {
         let taken = |finding: &&&Diagnostic| self.is_known(finding) || asked.accepts(finding.id);
         let new: Vec<&&Diagnostic> = counting.iter().filter(|finding| !taken(finding)).collect();
         if proposal.strict && !new.is_empty() {
-            let said: String = new.iter().map(ToString::to_string).collect();
+            let said: String = new.iter().take(MOST_SAID).map(ToString::to_string).collect();
+            let left_out = new.len().saturating_sub(MOST_SAID);
+            let said = if left_out > 0 { format!("{said}{left_out} more not shown\n") } else { said };
             let ids: BTreeSet<&str> = new.iter().map(|finding| finding.id).collect();
             let ids: Vec<String> = ids.iter().map(|id| format!("--accept {id}")).collect();
-            return Err(Refusal::Invalid(format!(
+            let found = Diagnostics { findings: new.into_iter().map(|finding| (*finding).clone()).collect(), more: 0 };
+            let said = format!(
                 "{said}this change brings in warnings, so nothing was applied; put right what they say, silence them in \
                  the file, or accept them: {} --reason \"…\"",
                 ids.join(" ")
-            )));
+            );
+            return Err(Refusal::Config(Box::new(Unfit { said, found })));
         }
         for finding in &new {
             log::warn!("{}", said(finding));

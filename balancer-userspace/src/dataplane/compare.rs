@@ -9,7 +9,8 @@ use balancer_common::slot::{BackendIndex, Slot};
 
 use super::attach::Attached;
 use super::image::{Changes, Image};
-use super::load::{DataPlane, HEAD, IDENTITY, INDEX};
+use super::index::address_lines;
+use super::load::{CAPTURE, DataPlane, HEAD, IDENTITY, INDEX, INSTANCE};
 use super::syscall;
 use crate::plan::LpmPrefix;
 
@@ -68,6 +69,16 @@ pub enum Difference {
     },
 }
 
+/// Settings that nobody but the controller changes.
+const COMPARED: [(&str, usize); 6] = [
+    ("gates", HEAD),
+    ("index", INDEX),
+    ("identity", IDENTITY),
+    ("identity", IDENTITY + 1),
+    ("capture", CAPTURE),
+    ("instance", INSTANCE),
+];
+
 /// By place of the table: slots that differ, as written, as found.
 pub type SlotDifferences = BTreeMap<u32, Vec<(u32, Slot, Slot)>>;
 
@@ -78,6 +89,8 @@ pub struct Expected<'a> {
     pub rates: BTreeMap<u16, RateLimits>,
     /// Absent where the lists are too long to be read each time.
     pub access: Option<BTreeMap<LpmPrefix, bool>>,
+    /// Whether the program is to show packets.
+    pub capturing: bool,
 }
 
 /// The program on an interface, as its link says.
@@ -118,6 +131,14 @@ impl DataPlane {
                 found.push(Difference::Ranges { key: *key, written: of(wanted), found: of(&image) });
             }
         }
+        // The same of addresses: their ranges may stand where they should, and not be found.
+        for (key, entry) in address_lines(&wanted.index) {
+            let of = |image: &Image| image.index.ranges.get(key).cloned().unwrap_or_default();
+            let there = self.look_up(key);
+            if there != Some(entry) && of(wanted) == of(&image) {
+                found.push(pairs(key, Some(entry), there));
+            }
+        }
         differing(&wanted.prefixes, &image.prefixes, |prefix, written, there| {
             found.push(Difference::Prefix { prefix: *prefix, written, found: there });
         });
@@ -138,7 +159,7 @@ impl DataPlane {
                 found.push(Difference::Access { prefix: *prefix, written, found: there });
             });
         }
-        found.extend(self.setting_differences());
+        found.extend(self.setting_differences(expected.capturing));
         Ok(found)
     }
 
@@ -156,13 +177,13 @@ impl DataPlane {
         found
     }
 
-    fn setting_differences(&self) -> Vec<Difference> {
-        let named = [("gates", HEAD), ("index", INDEX), ("identity", IDENTITY), ("identity", IDENTITY + 1)];
+    fn setting_differences(&self, capturing: bool) -> Vec<Difference> {
         let pair = |(name, place): (&'static str, usize)| {
-            let (written, found) = (self.written[place], self.settings.get(place).unwrap_or(0));
+            let written = if place == CAPTURE { u64::from(capturing) } else { self.written[place] };
+            let found = self.settings.get(place).unwrap_or(0);
             (written != found).then_some(Difference::Setting { name, written, found })
         };
-        named.into_iter().filter_map(pair).collect()
+        COMPARED.into_iter().filter_map(pair).collect()
     }
 
     fn access(&self) -> Result<BTreeMap<LpmPrefix, bool>> {
@@ -212,9 +233,10 @@ impl DataPlane {
                 Difference::Setting { name, .. } => index |= *name == "index",
             }
         }
-        for place in [HEAD, IDENTITY, IDENTITY + 1] {
+        for place in [HEAD, IDENTITY, IDENTITY + 1, INSTANCE] {
             self.settings.set(place, self.written[place]);
         }
+        self.settings.set(CAPTURE, u64::from(expected.capturing));
         // Both halves may have been touched: it is written anew, and the word that says which half is in force with it.
         changes.index = index.then(|| expected.image.index.clone());
         self.apply(changes)

@@ -62,12 +62,8 @@ impl IndexMaps {
     pub(super) fn fill(&self, word: u64, content: &IndexContent) -> Result<u64> {
         let half = (word >> 24) as u32 & 1 ^ 1;
         let mut entries = content.entries.clone();
-        let mut ranges = Vec::new();
-        for (key, of_address) in &content.ranges {
-            let entry = ServiceEntry::address(ranges.len() as u32, of_address.len() as u32);
-            entries.insert(*key, entry);
-            ranges.extend(of_address.iter().map(|range| range_word(*range)));
-        }
+        entries.extend(address_lines(content).map(|(key, entry)| (*key, entry)));
+        let ranges: Vec<u64> = content.ranges.values().flatten().map(|range| range_word(*range)).collect();
         ensure!(
             ranges.len() <= self.capacity.ranges() as usize,
             "{} ranges of ports are more than the map takes; raise `limits.services`",
@@ -135,6 +131,16 @@ impl IndexMaps {
         let (low, high, protocol) = (word as u16, (word >> 16) as u16, (word >> 32) as u8);
         Some(PortRange { low, high, protocol, _padding: [0; 3] })
     }
+}
+
+/// The line of each address: where its ranges stand.
+pub(super) fn address_lines(content: &IndexContent) -> impl Iterator<Item = (&ServiceKey, ServiceEntry)> {
+    content.ranges.iter().scan(0, |first, (key, ranges)| {
+        let count = ranges.len() as u32;
+        let entry = ServiceEntry::address(*first, count);
+        *first += count;
+        Some((key, entry))
+    })
 }
 
 fn range_word(range: PortRange) -> u64 {

@@ -203,6 +203,8 @@ impl DataPlane {
             let words: [u64; SETTINGS_WORDS] = unsafe { std::mem::transmute(settings) };
             self.settings.write(0, &words);
         }
+        // Whoever captured has gone.
+        self.settings.set(CAPTURE, 0);
         self.written = std::array::from_fn(|place| self.settings.get(place).unwrap_or(0));
         Some(self.written[INSTANCE]).filter(|instance| *instance != 0).context("the settings are empty")
     }
@@ -260,7 +262,7 @@ impl DataPlane {
 
 /// Words of the settings, and places of those that change.
 pub(super) const SETTINGS_WORDS: usize = size_of::<Settings>() / size_of::<u64>();
-const INSTANCE: usize = std::mem::offset_of!(Settings, instance) / 8;
+pub(super) const INSTANCE: usize = std::mem::offset_of!(Settings, instance) / 8;
 pub(super) const HEAD: usize = 0;
 pub(super) const INDEX: usize = std::mem::offset_of!(Settings, index) / 8;
 pub(super) const IDENTITY: usize = std::mem::offset_of!(Settings, identity) / 8;

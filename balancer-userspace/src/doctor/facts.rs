@@ -11,12 +11,8 @@ use super::features;
 use super::host::{Facts, Link};
 
 pub async fn gather() -> Facts {
-    let links = links().await.unwrap_or_else(|error| {
-        log::warn!("{error:#}");
-        Vec::new()
-    });
     Facts {
-        links,
+        links: links().await,
         jit: number("/proc/sys/net/core/bpf_jit_enable").map(|enabled| enabled != 0),
         clock_is_synchronised: clock_is_synchronised(),
         open_files: getrlimit(Resource::RLIMIT_NOFILE).ok().map(|(soft, _)| soft),
@@ -25,11 +21,19 @@ pub async fn gather() -> Facts {
 
 /// Interfaces with an XDP program, and the program's number.
 pub async fn attached() -> Result<Vec<(String, u32)>> {
-    let attached = links().await?.into_iter().filter_map(|link| Some((link.name, link.program?)));
+    let attached = listed().await?.into_iter().filter_map(|link| Some((link.name, link.program?)));
     Ok(attached.collect())
 }
 
-async fn links() -> Result<Vec<Link>> {
+/// The interfaces; none where the kernel does not tell.
+pub async fn links() -> Vec<Link> {
+    listed().await.unwrap_or_else(|error| {
+        log::warn!("{error:#}");
+        Vec::new()
+    })
+}
+
+async fn listed() -> Result<Vec<Link>> {
     let (connection, handle, _) = rtnetlink::new_connection().context("opening a netlink socket")?;
     let connection = tokio::spawn(connection);
     let messages: Result<Vec<LinkMessage>, _> = handle.link().get().execute().try_collect().await;

@@ -24,8 +24,8 @@ use futures::StreamExt;
 use tokio::time::{Instant, timeout_at};
 
 pub use self::catalogue::{CATALOGUE, Kind};
-pub use self::facts::attached;
-pub use self::host::{Filled, Known};
+pub use self::facts::{attached, links};
+pub use self::host::{Filled, Known, Link};
 pub use self::patient::{Patient, Way, room};
 pub use self::probe::Plane;
 use self::probe::Probe;

@@ -168,9 +168,15 @@ impl Report {
         }
     }
 
-    /// Whether every connection that was due was opened and went well.
+    /// Whether every connection that was due was opened and went well, and any of them came through the balancer.
     pub fn is_clean(&self) -> bool {
-        self.connections.failed == 0 && self.connections.skipped == 0
+        self.connections.failed == 0 && self.connections.skipped == 0 && !self.came_past_the_balancer()
+    }
+
+    /// Connections were opened, and the counters of the service did not move.
+    fn came_past_the_balancer(&self) -> bool {
+        let counted = !self.backends.is_empty() && self.backends.iter().all(|reached| reached.new_flows == 0);
+        counted && self.connections.succeeded > 0
     }
 }
 
@@ -199,6 +205,11 @@ fn counted(
         let more = flows - opened;
         notes.push(format!(
             "other traffic came to {service} meanwhile: about {more} new flows, which the shares contain"
+        ));
+    } else if flows == 0 && opened > 0 {
+        notes.push(format!(
+            "no connection came through the balancer: the counters of {service} did not move. Packets of this host took \
+             another way; run this where packets to the service come to the balancer by an interface"
         ));
     } else if flows + tolerated < opened {
         let missing = opened - flows;
@@ -305,7 +316,8 @@ mod tests {
         let before = status(3, &[("a", 1.0, 0)]);
         for (after, said) in [
             (status(3, &[("a", 1.0, 430)]), "other traffic came to web meanwhile: about 130 new flows"),
-            (status(3, &[("a", 1.0, 0)]), "300 of 300 connections reached no backend by this balancer"),
+            (status(3, &[("a", 1.0, 0)]), "no connection came through the balancer: the counters of web did not move"),
+            (status(3, &[("a", 1.0, 100)]), "200 of 300 connections reached no backend by this balancer"),
             (status(4, &[("a", 1.0, 300)]), "generation 3 became 4 meanwhile"),
             (Status { services: Vec::new(), ..before.clone() }, "service web was removed meanwhile"),
         ] {
@@ -321,7 +333,9 @@ mod tests {
     #[test]
     fn a_failure_or_a_skipped_connection_is_not_clean() {
         let before = status(3, &[("a", 1.0, 0)]);
-        let clean = report(10, &before, Ok(&before));
+        let clean = report(10, &before, Ok(&status(3, &[("a", 1.0, 10)])));
+        assert!(clean.is_clean());
+        assert!(!report(10, &before, Ok(&before)).is_clean(), "nothing came through the balancer");
         for (failed, skipped) in [(1, 0), (0, 1)] {
             let connections = Connections { failed, skipped, ..clean.connections };
             assert!(!Report { connections, ..clean.clone() }.is_clean());

@@ -1,7 +1,7 @@
 //! What is wrong, where, and what would be right.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
 use std::fmt;
 use std::ops::Range;
@@ -65,15 +65,32 @@ impl fmt::Display for Diagnostic {
 #[derive(Debug, Clone, PartialEq, Serialize, thiserror::Error)]
 pub struct Diagnostics {
     pub findings: Vec<Diagnostic>,
+    /// Errors beyond those that were looked at closely.
+    #[serde(rename = "more_findings", skip_serializing_if = "is_zero")]
+    pub more: usize,
+}
+
+/// Findings that are shown at a time.
+const MOST_SHOWN: usize = 100;
+/// Errors of a file that are kept.
+const MOST_ERRORS: usize = 500;
+/// Bytes of a line that is shown, and of a message.
+const LONGEST_LINE: usize = 400;
+const LONGEST_MESSAGE: usize = 2000;
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for finding in &self.findings {
-            finding.fmt(f)?;
+        let (worst, more) = self.worst();
+        worst.iter().try_for_each(|finding| finding.fmt(f))?;
+        if more > 0 {
+            writeln!(f, "{} not shown", counted(more, "more finding"))?;
         }
-        let errors = self.count(Severity::Error);
-        write!(f, "{} found; nothing was applied", counted(errors, "error"))
+        write!(f, "{} found; nothing was applied", counted(self.count(Severity::Error), "error"))
     }
 }
 
@@ -101,7 +118,22 @@ impl Diagnostic {
 impl Diagnostics {
     /// Findings of a severity that are not silenced.
     pub fn count(&self, severity: Severity) -> usize {
-        self.findings.iter().filter(|finding| finding.severity == severity && finding.silenced.is_none()).count()
+        let alike = |finding: &&Diagnostic| finding.severity == severity && finding.silenced.is_none();
+        let more = if severity == Severity::Error { self.more } else { 0 };
+        self.findings.iter().filter(alike).count() + more
+    }
+
+    /// As many findings as people can read, the worst of them, in the order of lines; and how many are left out.
+    pub fn worst(&self) -> (Vec<&Diagnostic>, usize) {
+        let mut places: Vec<usize> = (0..self.findings.len()).collect();
+        places.sort_by_key(|place| {
+            let finding = &self.findings[*place];
+            (finding.silenced.is_some(), Reverse(finding.severity))
+        });
+        places.truncate(MOST_SHOWN);
+        places.sort_unstable();
+        let more = self.findings.len() - places.len() + self.more;
+        (places.into_iter().map(|place| &self.findings[place]).collect(), more)
     }
 
     /// Errors before warnings, what is silenced last; of one severity in the order of the lines.
@@ -125,7 +157,7 @@ impl Diagnostics {
             width: 0,
             degree: 0.0,
         };
-        Self { findings: vec![finding] }
+        Self { findings: vec![finding], more: 0 }
     }
 }
 
@@ -138,6 +170,9 @@ pub(super) struct Problems<'a> {
     text: &'a str,
     lines: Cow<'a, [usize]>,
     found: RefCell<Vec<(Span, Diagnostic)>>,
+    /// How many are kept, and how many were not.
+    most: usize,
+    more: Cell<usize>,
 }
 
 /// Offsets at which lines begin.
@@ -147,16 +182,25 @@ pub(super) fn lines(text: &str) -> Vec<usize> {
 
 impl<'a> Problems<'a> {
     pub(super) fn new(file: &'a str, text: &'a str) -> Self {
-        Self { file, text, lines: Cow::Owned(lines(text)), found: RefCell::default() }
+        Self::at(file, text, Cow::Owned(lines(text)))
     }
 
     /// Where the beginnings of the lines are known.
     pub(super) fn with_lines(file: &'a str, text: &'a str, lines: &'a [usize]) -> Self {
-        Self { file, text, lines: Cow::Borrowed(lines), found: RefCell::default() }
+        Self::at(file, text, Cow::Borrowed(lines))
+    }
+
+    /// Of a file that may be wrong in every line.
+    pub(super) fn some(file: &'a str, text: &'a str) -> Self {
+        Self { most: MOST_ERRORS, ..Self::new(file, text) }
+    }
+
+    fn at(file: &'a str, text: &'a str, lines: Cow<'a, [usize]>) -> Self {
+        Self { file, text, lines, found: RefCell::default(), most: usize::MAX, more: Cell::default() }
     }
 
     pub(super) fn count(&self) -> usize {
-        self.found.borrow().len()
+        self.found.borrow().len() + self.more.get()
     }
 
     /// The line, from 1.
@@ -190,9 +234,14 @@ impl<'a> Problems<'a> {
         message: impl Into<String>,
         help: impl Into<String>,
     ) {
+        if self.found.borrow().len() >= self.most {
+            return self.more.set(self.more.get() + 1);
+        }
         let line = self.line(&span);
         let start = self.lines[line - 1];
         let source = self.text[start..].lines().next().unwrap_or("");
+        // Nobody reads a longer one.
+        let source = if source.len() > LONGEST_LINE { "" } else { source };
         let before = self.text.get(start..span.start).unwrap_or("");
         let meant = self.text.get(span.start..span.end).unwrap_or("").lines().next().unwrap_or("");
         let diagnostic = Diagnostic {
@@ -201,8 +250,8 @@ impl<'a> Problems<'a> {
             file: self.file.to_owned(),
             line,
             column: before.chars().count() + 1,
-            message: message.into(),
-            help: help.into(),
+            message: shortened(message.into()),
+            help: shortened(help.into()),
             silenced: None,
             subject,
             source: source.to_owned(),
@@ -229,6 +278,15 @@ impl<'a> Problems<'a> {
     pub(super) fn into_diagnostics(self) -> Diagnostics {
         let mut found = self.found.into_inner();
         found.sort_by_key(|(span, _)| span.start);
-        Diagnostics { findings: found.into_iter().map(|(_, diagnostic)| diagnostic).collect() }
+        Diagnostics { findings: found.into_iter().map(|(_, diagnostic)| diagnostic).collect(), more: self.more.get() }
     }
+}
+
+/// What quotes a value may be as long as the file.
+fn shortened(mut text: String) -> String {
+    if text.len() > LONGEST_MESSAGE {
+        text.truncate(text.floor_char_boundary(LONGEST_MESSAGE));
+        text += "…";
+    }
+    text
 }

@@ -50,9 +50,16 @@ fn default_check(protocol: Option<Protocol>) -> HealthCheck {
 fn kind(section: &Section<'_>) -> Option<CheckKind> {
     let path = section.text("path");
     let host = section.text("host");
-    if let Some(path) = path.as_ref().filter(|path| !path.value.starts_with('/') || !path.value.is_ascii()) {
-        let message = "`service.health.path` must start with `/` and be ASCII";
-        section.wrong(path.span.clone(), message, "such as \"/healthz\"");
+    let sendable = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
+    if let Some(path) = path.as_ref().filter(|path| !path.value.starts_with('/') || !sendable(path.value)) {
+        let message =
+            "`service.health.path` must start with `/` and have neither blanks nor control characters, in ASCII";
+        section.wrong(path.span.clone(), message, "such as \"/healthz\"; a blank is written \"%20\"");
+    }
+    let is_host = |text: &str| !text.is_empty() && sendable(text) && !text.contains('/');
+    if let Some(host) = host.as_ref().filter(|host| !is_host(host.value)) {
+        let message = "`service.health.host` must be a host's name as in a URL: no blanks, control characters or `/`";
+        section.wrong(host.span.clone(), message, "such as \"shop.example\"; without it the backend's address is sent");
     }
     let http = CheckKind::Http {
         path: path.as_ref().map_or("/", |path| path.value).to_owned(),

@@ -108,7 +108,7 @@ pub fn parse(file: &str, text: &str) -> Result<Config, Diagnostics> {
 /// # Errors
 /// As [`load`].
 pub fn read(file: &str, text: String, directory: &Path) -> Result<Loaded, Diagnostics> {
-    let problems = Problems::new(file, &text);
+    let problems = Problems::some(file, &text);
     let (document, errors) = DeTable::parse_recoverable(&text);
     for error in &errors {
         problems.add(Kind::Syntax, error.span().unwrap_or(0..0), error.message(), "");

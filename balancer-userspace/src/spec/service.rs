@@ -41,6 +41,20 @@ pub(super) const SERVICE_KEYS: &[&str] = &[
 ];
 
 const PROTOCOLS: &[(&str, Protocol)] = &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp), ("sctp", Protocol::Sctp)];
+/// What is spoken on top of one of them.
+const APPLICATIONS: &[(&str, &str)] = &[
+    ("http", "tcp"),
+    ("https", "tcp"),
+    ("http2", "tcp"),
+    ("h2", "tcp"),
+    ("grpc", "tcp"),
+    ("websocket", "tcp"),
+    ("tls", "tcp"),
+    ("http3", "udp"),
+    ("h3", "udp"),
+    ("quic", "udp"),
+    ("dns", "udp"),
+];
 const GATES: &[(&str, Gate)] = &[("health", Gate::Health), ("doctor", Gate::Doctor)];
 const AFFINITIES: &[(&str, Affinity)] = &[("flow", Affinity::Flow), ("client", Affinity::Client)];
 
@@ -67,9 +81,28 @@ pub(super) fn services(root: &Section<'_>, directory: &Path) -> Vec<Read> {
     root.sections("service", "service", SERVICE_KEYS).iter().map(|section| service(section, directory)).collect()
 }
 
+/// Who writes an application's protocol is told what a layer-4 balancer does with it.
+fn protocol(section: &Section<'_>, key: &str) -> Option<Placed<Protocol>> {
+    let text = section.text(key)?;
+    let said = text.value.to_ascii_lowercase();
+    let Some((application, below)) = APPLICATIONS.iter().find(|(name, _)| *name == said) else {
+        return section.choice(key, PROTOCOLS, &[]);
+    };
+    let checked = match *application {
+        "http" => "; `health.kind = \"http\"` checks it",
+        _ => "",
+    };
+    let help = format!(
+        "write \"{below}\": packets are forwarded as they are, and {} is what the backends speak{checked}",
+        application.to_ascii_uppercase()
+    );
+    section.wrong(text.span, format!("`service.protocol` = {:?} is not a protocol of layer 4", text.value), help);
+    None
+}
+
 fn service(section: &Section<'_>, directory: &Path) -> Read {
     let name = section.required("name", "\"web\"", |key| section.parsed::<ServiceName>(key, "such as \"web\""));
-    let protocol = section.required("protocol", "\"tcp\"", |key| section.choice(key, PROTOCOLS, &[]));
+    let protocol = section.required("protocol", "\"tcp\"", |key| protocol(section, key));
     let protocol = protocol.map(|protocol| protocol.value);
     let address = section.required("address", "\"203.0.113.10\"", |key| prefix::prefix(section, key));
     let ports = section.required("port", "443", |key| ports::ports(section, key));

@@ -375,3 +375,46 @@ proptest! {
         let _ = parse("f.toml", &text).map_err(|problems| problems.to_string());
     }
 }
+
+#[test]
+fn a_check_that_can_not_be_sent_is_refused() {
+    let check = |lines: &str| {
+        let extra = format!("forward = \"l2\"\n[service.health]\nkind = \"http\"\n{lines}");
+        let text = service(&extra, &["address = \"10.0.0.1\"\nweight = 1"]);
+        parse("a.toml", &text).map(drop).map_err(|problems| problems.to_string())
+    };
+    assert_eq!(check("path = \"/healthz?full=1\"\nhost = \"shop.example:8080\""), Ok(()));
+    for line in ["path = \"\"", "path = \" \"", "path = \"/a b\"", "path = \"/a\\r\\nX: y\"", "path = \"/\\u0000\""] {
+        assert!(check(line).is_err_and(|said| said.contains("`service.health.path` must start with `/`")), "{line}");
+    }
+    for line in ["host = \"\"", "host = \"a b\"", "host = \"a\\r\\nX: y\"", "host = \"\\t\"", "host = \"http://a\""] {
+        assert!(check(line).is_err_and(|said| said.contains("`service.health.host` must be a host's name")), "{line}");
+    }
+}
+
+#[test]
+fn an_applications_protocol_is_answered_with_what_a_layer_4_balancer_does() {
+    for (written, wanted) in [("http", "write \"tcp\""), ("HTTPS", "write \"tcp\""), ("http3", "write \"udp\"")] {
+        let text = service("forward = \"l2\"", &["address = \"10.0.0.1\"\nweight = 1"]).replacen(
+            "\"tcp\"",
+            &format!("\"{written}\""),
+            1,
+        );
+        let said = parse("a.toml", &text).unwrap_err().to_string();
+        assert!(said.contains(wanted) && said.contains("is what the backends speak"), "{said}");
+        assert_eq!(said.contains("`health.kind = \"http\"` checks it"), written == "http", "{said}");
+    }
+}
+
+#[test]
+fn a_file_that_is_wrong_in_every_line_is_answered_in_a_few() {
+    let text: String = (0..50_000).map(|n| format!("key{n} = {}\n", "1".repeat(80))).collect();
+    let problems = parse("a.toml", &text).unwrap_err();
+    // There is no interface, either.
+    assert_eq!(problems.count(Severity::Error), 50_001);
+    let said = problems.to_string();
+    assert!(said.len() < 200_000, "{} bytes", said.len());
+    assert!(said.contains("49901 more findings not shown\n50001 errors found"), "{}", &said[said.len() - 200..]);
+    let long = format!("x = \"{}\"\n", "y".repeat(5 << 20));
+    assert!(parse("a.toml", &long).unwrap_err().to_string().len() < 10_000);
+}

@@ -9,7 +9,7 @@ use aya::maps::{Array, Map, MapData};
 use aya::programs::Xdp;
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::xdp::XdpLink;
-use balancer_common::layout::IndexEntry;
+use balancer_common::layout::{IndexEntry, Settings};
 use balancer_common::slot::{self, Slot};
 
 use crate::netns::{Namespace, run};
@@ -57,6 +57,14 @@ impl Pinned {
             index.set(place, line, 0)?;
         }
         Ok(())
+    }
+
+    pub fn change_settings(&self, change: impl FnOnce(&mut Settings)) -> Result<()> {
+        let map = MapData::from_pin(self.0.join("maps/SETTINGS"))?;
+        let mut map: Array<MapData, Settings> = Map::Array(map).try_into()?;
+        let mut settings = map.get(&0, 0)?;
+        change(&mut settings);
+        Ok(map.set(0, settings, 0)?)
     }
 
     /// `bpftool map update` of a value of so many bytes, all alike.

@@ -2,18 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{BackendId, BackendName, ServiceName};
+use crate::model::BackendId;
 use crate::spec::Severity;
-
-/// `POST /v1/doctor`: everything, one service, or one backend of it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Examine {
-    #[serde(default)]
-    pub service: Option<ServiceName>,
-    #[serde(default)]
-    pub backend: Option<BackendName>,
-}
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Examined {

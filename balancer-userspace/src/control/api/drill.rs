@@ -12,7 +12,7 @@ pub enum Fault {
     Table,
     /// A backend's entry is overwritten in the kernel
     Backend,
-    /// A backend gets half as many new flows again as planned
+    /// A backend gets 50 % more new flows than planned
     Skew,
 }
 
@@ -30,13 +30,6 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
-}
-
-/// `POST /v1/drill`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct StartDrill {
-    pub fault: Fault,
 }
 
 /// `GET /v1/drill`: the last drill.

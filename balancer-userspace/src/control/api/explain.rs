@@ -1,34 +1,11 @@
 //! Where a flow goes and why.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
 use super::Flow;
-use crate::model::{BackendName, ForwardMode, Protocol, ServiceName};
-
-/// `POST /v1/explain`: at most one of `with` and `at`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Explain {
-    pub protocol: Protocol,
-    pub source: SocketAddr,
-    pub destination: SocketAddr,
-    /// Where it would go under this config.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub with: Option<ConfigText>,
-    /// Where it went then; RFC 3339.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub at: Option<String>,
-}
-
-/// The content of a config file, and what to call it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ConfigText {
-    pub text: String,
-    pub file: String,
-}
+use crate::model::{BackendName, ForwardMode, ServiceName};
 
 /// Where a flow goes and why.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -1,23 +1,9 @@
-//! `POST /v1/rehearse` and its answer.
+//! The answer to `POST /v1/rehearse`.
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::{BackendName, ServiceName};
 use crate::profile::Period;
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Rehearse {
-    /// The content of a config file.
-    pub text: String,
-    /// What findings call it.
-    pub file: String,
-    /// Which part of the recorded traffic.
-    pub profile: Period,
-    /// Only this service, and losses that concern it.
-    #[serde(default)]
-    pub service: Option<ServiceName>,
-}
 
 /// What backends would have got of recorded traffic, with the weights of the file: what commands set is not considered, and
 /// every backend is taken to be up that is not lost.

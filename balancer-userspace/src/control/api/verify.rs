@@ -94,6 +94,9 @@ pub struct Verification {
     /// What the comparison took.
     pub seconds: f64,
     pub gaps: Vec<Gap>,
+    /// Weights and drains that a command set over the file: somebody wanted these.
+    #[serde(default)]
+    pub asked_for: Vec<Gap>,
     pub services: Vec<VerifiedService>,
 }
 

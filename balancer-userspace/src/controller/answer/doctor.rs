@@ -9,9 +9,10 @@ use balancer_common::slot::{BackendIndex, NO_BACKEND, Slot};
 use nix::ifaddrs::getifaddrs;
 use tokio::time::Instant;
 
-use crate::control::api::{Examine, Examined};
-use crate::controller::handle::{Answer, Command, Handle, Refusal};
+use crate::control::api::Examined;
+use crate::controller::handle::{Handle, Refusal};
 use crate::controller::observed::gate::AtGate;
+use crate::controller::requests::Examine;
 use crate::controller::state::{State, id, wanted};
 use crate::dataplane::Attached;
 use crate::doctor::{self, Filled, Known, Patient, Plane, Way, room};
@@ -19,36 +20,6 @@ use crate::model::{Backend, BackendId, BackendName, CheckKind, Protocol, Service
 use crate::neighbor::Reachability;
 use crate::plan::slot_of;
 use crate::spec::lint::longest_packet;
-
-/// One thing that the doctor asks.
-pub enum Question {
-    Known(Answer<Known>),
-    Services(Answer<Vec<ServiceName>>),
-    /// Of these backends; where none is named, of all.
-    Patients {
-        service: ServiceName,
-        only: Vec<BackendName>,
-        answer: Answer<Vec<Patient>>,
-    },
-    Inject {
-        frame: Vec<u8>,
-        ifindex: u32,
-        answer: Answer<()>,
-    },
-    Room {
-        backend: BackendId,
-        answer: Answer<Option<u16>>,
-    },
-    /// Who waits at a gate.
-    GateQueue(Answer<Vec<AtGate>>),
-    /// What speaks against letting a backend in.
-    Gate {
-        backend: BackendId,
-        address: IpAddr,
-        against: Option<String>,
-        answer: Answer<()>,
-    },
-}
 
 /// Ports of flows that go to one backend: as many as the doctor asks from, at most.
 const PORTS: usize = 32;
@@ -63,9 +34,9 @@ impl Handle {
         let services = match request.service {
             Some(service) => vec![service],
             None => {
-                let known = self.question(Question::Known).await?;
+                let known = self.run(|controller| Ok(controller.running.known())).await?;
                 examined.findings = doctor::examine_host(&known).await;
-                self.question(Question::Services).await?
+                self.run(|controller| Ok(controller.running.service_names())).await?
             }
         };
         let only: Vec<BackendName> = request.backend.into_iter().collect();
@@ -85,12 +56,12 @@ impl Handle {
         only: Vec<BackendName>,
         deadline: Instant,
     ) -> Result<Examined, Refusal> {
-        let patients = self.question(|answer| Question::Patients { service, only, answer }).await?;
+        let patients = self.run(move |controller| controller.running.patients(&service, &only)).await?;
         Ok(doctor::examine_backends(&patients, self, deadline).await)
     }
 
     pub(crate) async fn waiting(&self) -> Result<Vec<AtGate>, Refusal> {
-        self.question(Question::GateQueue).await
+        self.run(|controller| Ok(controller.running.at_gate())).await
     }
 
     pub(crate) async fn gate(
@@ -99,49 +70,32 @@ impl Handle {
         address: IpAddr,
         against: Option<String>,
     ) -> Result<(), Refusal> {
-        self.question(|answer| Question::Gate { backend, address, against, answer }).await
-    }
-
-    async fn question<T>(&self, question: impl FnOnce(Answer<T>) -> Question) -> Result<T, Refusal> {
-        self.ask(|answer| Command::Doctor(question(answer))).await
+        self.run(move |controller| {
+            controller.running.gate(backend, address, against);
+            Ok(())
+        })
+        .await
     }
 }
 
 impl Plane for Handle {
     async fn inject(&self, frame: Vec<u8>, ifindex: u32) -> Result<()> {
-        Ok(self.question(|answer| Question::Inject { frame, ifindex, answer }).await?)
+        let injected = self.run(move |controller| {
+            let plane = &mut controller.running.kernel.plane;
+            plane.inject(&frame, ifindex).map_err(failed)
+        });
+        Ok(injected.await?)
     }
 
     async fn room(&self, backend: &BackendId) -> Option<u16> {
         let backend = backend.clone();
-        self.question(|answer| Question::Room { backend, answer }).await.ok().flatten()
+        self.run(move |controller| Ok(controller.running.entry_of(&backend).map(room))).await.ok().flatten()
     }
 }
 
 impl State {
-    pub(crate) fn answer_doctor(&mut self, question: Question) {
-        // An asker that has gone needs no answer.
-        match question {
-            Question::Known(answer) => drop(answer.send(Ok(self.known()))),
-            Question::Services(answer) => {
-                let names = self.desired.config.services.iter().map(|service| service.name.clone());
-                drop(answer.send(Ok(names.collect())));
-            }
-            Question::Patients { service, only, answer } => {
-                drop(answer.send(self.patients(&service, &only)));
-            }
-            Question::Inject { frame, ifindex, answer } => {
-                drop(answer.send(self.kernel.plane.inject(&frame, ifindex).map_err(failed)));
-            }
-            Question::GateQueue(answer) => drop(answer.send(Ok(self.at_gate()))),
-            Question::Gate { backend, address, against, answer } => {
-                self.gate(backend, address, against);
-                drop(answer.send(Ok(())));
-            }
-            Question::Room { backend, answer } => {
-                drop(answer.send(Ok(self.entry_of(&backend).map(room))));
-            }
-        }
+    fn service_names(&self) -> Vec<ServiceName> {
+        self.desired.config.services.iter().map(|service| service.name.clone()).collect()
     }
 
     fn known(&self) -> Known {

@@ -12,17 +12,19 @@ use balancer_common::tables::Tables;
 use balancer_common::verdict::Verdict;
 use balancer_common::{hash, lookup};
 
-use crate::control::api::{ConfigText, Elsewhere, Explain, Explanation, Flow, ProgramSaid, PutThere, Route};
+use crate::control::api::{Elsewhere, Explanation, Flow, ProgramSaid, PutThere, Route};
 use crate::controller::handle::Refusal;
+use crate::controller::requests::{ConfigText, Explain};
 use crate::controller::state::State;
 use crate::dataplane::{ANSWERS, KernelTables, XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX};
 use crate::journal::{Change, Hashed, Mark, Secret};
-use crate::model::{BackendName, Guard, Protocol, Service, ServiceName};
+use crate::model::{BackendName, Config, Guard, Protocol, Service, ServiceName};
 use crate::opening::Opening;
 use crate::plan::{Numbering, Placed, ServicePlan, plan_service};
+use crate::spec::Loaded;
 
 impl State {
-    pub(crate) fn explain(&mut self, asked: &Explain) -> Result<Explanation, Refusal> {
+    pub(crate) fn explain(&mut self, asked: &Explain, with: Option<&Loaded>) -> Result<Explanation, Refusal> {
         let flow = &Flow { protocol: asked.protocol, source: asked.source, destination: asked.destination };
         if flow.source.is_ipv4() != flow.destination.is_ipv4() {
             return Err(Refusal::Invalid("source and destination must both be IPv4 or both be IPv6".to_owned()));
@@ -36,8 +38,8 @@ impl State {
         };
         let mut explanation = self.explained(flow, &frame, &packet)?;
         explanation.program = self.ask_program(&mut explanation, frame, &packet)?;
-        if let Some(with) = &asked.with {
-            explanation.elsewhere = Some(self.with(flow, &packet, with, &explanation)?);
+        if let (Some(ConfigText { file, .. }), Some(loaded)) = (&asked.with, with) {
+            explanation.elsewhere = Some(self.with(flow, &packet, (file, &loaded.config), &explanation));
         } else if let Some(at) = &asked.at {
             explanation.elsewhere = Some(self.then(&packet, at, &explanation)?);
         }
@@ -205,16 +207,15 @@ impl State {
         &self,
         flow: &Flow,
         packet: &Packet,
-        with: &ConfigText,
+        (file, config): (&str, &Config),
         explanation: &Explanation,
-    ) -> Result<Elsewhere, Refusal> {
-        let (loaded, _) = self.linted(&with.file, &with.text)?;
-        let node = &loaded.config.node;
-        let there = loaded.config.services.iter().filter(|service| service.covers(flow.protocol, flow.destination));
+    ) -> Elsewhere {
+        let node = &config.node;
+        let there = config.services.iter().filter(|service| service.covers(flow.protocol, flow.destination));
         let service = there.max_by_key(|service| service.exactness());
-        let when = format!("with {}", with.file);
+        let when = format!("with {file}");
         let Some(service) = service else {
-            return Ok(Elsewhere { when, service: None, slot: None, backend: None, same: explanation.route.is_none() });
+            return Elsewhere { when, service: None, slot: None, backend: None, same: explanation.route.is_none() };
         };
         let placed = |(place, backend): (usize, &crate::model::Backend)| Placed {
             index: place as u16 + 1,
@@ -225,7 +226,7 @@ impl State {
         let placed: Vec<Placed> = service.backends.iter().enumerate().map(placed).collect();
         let plan = plan_service(service, &placed, &Numbering::default(), node);
         let change = table_of(&service.name, &plan, String::new(), 0);
-        Ok(elsewhere(when, &change, packet, explanation))
+        elsewhere(when, &change, packet, explanation)
     }
 
     /// At an earlier time, with the backends that took flows then.

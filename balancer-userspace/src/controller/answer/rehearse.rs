@@ -4,36 +4,50 @@
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use crate::control::api::{
-    AbsentService, AfterLoss, LoadAfterLoss, Rehearse, Rehearsed, RehearsedBackend, RehearsedPeak, RehearsedService,
+    AbsentService, AfterLoss, LoadAfterLoss, Rehearsed, RehearsedBackend, RehearsedPeak, RehearsedService,
 };
-use crate::controller::handle::{Answer, Refusal};
+use crate::controller::handle::Refusal;
 use crate::controller::kernel::build::in_parallel;
+use crate::controller::requests::Rehearse;
 use crate::controller::state::{State, id};
 use crate::model::{Config, ServiceName};
 use crate::profile::{Interval, Loss, Peak, Peaks, Replay, Store, Stored};
 use crate::spec;
 
+/// What a rehearsal needs of the controller; while it is there, no other one begins.
+pub(crate) struct Rehearsal {
+    /// Lists that the file names are beside the one in force, as for `apply`.
+    directory: PathBuf,
+    store: Store,
+    _only_one: OwnedSemaphorePermit,
+}
+
 impl State {
-    pub(crate) fn begin_rehearsal(&self, request: Rehearse, answer: Answer<Rehearsed>) {
-        let Ok(permit) = self.watch.profile.rehearsals.clone().try_acquire_owned() else {
-            let busy = "another rehearsal is under way; ask again when it is done".to_owned();
-            return drop(answer.send(Err(Refusal::Invalid(busy))));
-        };
-        // Lists that the file names are beside the one in force, as for `apply`.
-        let directory = self.desired.path.parent().map(PathBuf::from).unwrap_or_default();
-        let store = self.watch.profile.store.clone();
-        tokio::task::spawn_blocking(move || {
-            let outcome = rehearse(request, directory, &store);
-            drop(permit);
-            drop(answer.send(outcome));
-        });
+    pub(crate) fn begin_rehearsal(&self) -> Result<Rehearsal, Refusal> {
+        let permit = self.watch.profile.rehearsals.clone().try_acquire_owned();
+        Ok(Rehearsal {
+            directory: self.desired.path.parent().map(PathBuf::from).unwrap_or_default(),
+            store: self.watch.profile.store.clone(),
+            _only_one: permit.map_err(|_| {
+                Refusal::Invalid("another rehearsal is under way; ask again when it is done".to_owned())
+            })?,
+        })
+    }
+}
+
+impl Rehearsal {
+    /// Takes long.
+    pub(crate) fn run(self, request: Rehearse) -> Result<Rehearsed, Refusal> {
+        rehearse(request, self.directory, &self.store)
     }
 }
 
 fn rehearse(request: Rehearse, directory: PathBuf, store: &Store) -> Result<Rehearsed, Refusal> {
     let loaded = spec::read(&request.file, request.text.clone(), &directory);
-    let config = loaded.map_err(|problems| Refusal::Invalid(problems.to_string()))?.config;
+    let config = loaded.map_err(Refusal::from)?.config;
     let only = request.service.as_ref().map(|name| place(&config, name)).transpose()?;
     let stored = recorded(&request, store)?;
     Ok(answer(&config, request, &stored, only))

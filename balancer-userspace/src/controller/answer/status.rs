@@ -89,7 +89,12 @@ impl State {
     }
 
     fn drops(&self) -> Result<BTreeMap<&'static str, u64>> {
-        Ok(Reason::ALL.iter().map(|reason| reason.label()).zip(self.kernel.plane.drops()?).collect())
+        let counted = Reason::ALL.iter().zip(self.kernel.plane.drops()?);
+        let lost = |(reason, counted): (&Reason, u64)| match reason {
+            Reason::Fragment => (reason.label(), self.kernel.held.lost(counted)),
+            _ => (reason.label(), counted),
+        };
+        Ok(counted.map(lost).collect())
     }
 
     pub(crate) fn interface_statuses(&self) -> Vec<InterfaceStatus> {

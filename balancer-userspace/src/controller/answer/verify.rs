@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
+use crate::alarm::catalogue;
 use crate::control::api::{Skew, Verification, VerifiedBackend, VerifiedService};
 use crate::controller::handle::Refusal;
 use crate::controller::state::{State, id};
@@ -66,6 +67,7 @@ impl State {
         gaps.extend(self.share_gaps());
         gaps.extend(self.skewed());
         gaps.retain(|gap| only.is_none() || gap.service.is_none() || gap.service.as_ref() == only);
+        let (asked_for, gaps) = gaps.into_iter().partition(|gap| gap.alarm == catalogue::OVERRIDDEN.name);
         let status = self.status(only)?;
         let services = status.services.into_iter().filter_map(|status| {
             let service = self.service(&status.name)?;
@@ -91,7 +93,7 @@ impl State {
         });
         let services = services.collect();
         let at = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-        Ok(Verification { at, seconds: self.watch.drift.counted.took.as_secs_f64(), gaps, services })
+        Ok(Verification { at, seconds: self.watch.drift.counted.took.as_secs_f64(), gaps, asked_for, services })
     }
 
     /// Whether a backend is skewed, and after how long it would show that it is.

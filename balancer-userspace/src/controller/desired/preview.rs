@@ -1,14 +1,21 @@
 //! What a config would change, with the health and the commands of now.
 
-use crate::control::api::{Apply, ChangeKind, Plan, PlannedService, PlannedWarning};
+use crate::control::api::{ChangeKind, Plan, PlannedService, PlannedWarning};
+use crate::controller::ahead::Ahead;
 use crate::controller::handle::Refusal;
 use crate::controller::state::{State, id};
+use crate::doctor::Link;
 use crate::model::{Backend, Config, Service, Weight};
 use crate::plan::preview::{Preview, Weighing};
 
 impl State {
-    pub(crate) fn preview(&self, request: &Apply) -> Result<Plan, Refusal> {
-        let (loaded, found) = self.linted(&request.file, &request.text)?;
+    /// Refused where applying it would be.
+    pub(crate) fn preview(&self, ahead: Ahead, plan: Option<&str>, links: &[Link]) -> Result<Plan, Refusal> {
+        let Ahead { text, linted } = ahead;
+        let (loaded, found) = linted?;
+        self.refuse_while_guarded()?;
+        self.admissible(&loaded.config, &text, plan)?;
+        self.refuse_unattachable(&loaded.config, links)?;
         let Preview { mut services, worst_before, worst_after, risk, why } = self.preview_of(&loaded.config);
         for planned in services.iter_mut().filter(|planned| planned.change == ChangeKind::Changed) {
             planned.flows_following = self.following(planned);
@@ -20,7 +27,7 @@ impl State {
             new: !self.is_known(finding),
         });
         Ok(Plan {
-            id: self.plan_id(&request.text),
+            id: self.plan_id(&text),
             generation: self.kernel.generation,
             services,
             worst_before,

@@ -2,6 +2,7 @@
 //! where that one went.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::dataplane::DataPlane;
@@ -14,7 +15,13 @@ const PATIENCE: Duration = Duration::from_millis(500);
 pub(crate) const LOOK: Duration = Duration::from_millis(2);
 
 #[derive(Debug, Default)]
-pub(crate) struct FragmentBuffer(VecDeque<Kept>);
+pub(crate) struct FragmentBuffer {
+    kept: VecDeque<Kept>,
+    /// Those that were sent in again: the program counted each as dropped when it came.
+    delivered: u64,
+    /// Drops as last told; what is told never falls.
+    told: AtomicU64,
+}
 
 #[derive(Debug)]
 struct Kept {
@@ -25,25 +32,52 @@ struct Kept {
 
 impl FragmentBuffer {
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.kept.is_empty()
     }
 
     pub(crate) fn keep(&mut self, frame: Vec<u8>, ifindex: u32, now: Instant) {
-        if self.0.len() < MOST {
-            self.0.push_back(Kept { frame, ifindex, since: now });
+        if self.kept.len() < MOST {
+            self.kept.push_back(Kept { frame, ifindex, since: now });
         }
     }
 
     /// Sends in what can go now, and forgets what waited for too long.
     pub(crate) fn release(&mut self, plane: &mut DataPlane, now: Instant) {
-        self.0.retain(|kept| {
+        let delivered = &mut self.delivered;
+        self.kept.retain(|kept| {
             if plane.knows_fragment(&kept.frame) {
-                if let Err(error) = plane.inject(&kept.frame, kept.ifindex) {
-                    log::warn!("{error:#}");
+                match plane.inject(&kept.frame, kept.ifindex) {
+                    Ok(()) => *delivered += 1,
+                    Err(error) => log::warn!("{error:#}"),
                 }
                 return false;
             }
             now.duration_since(kept.since) < PATIENCE
         });
+    }
+
+    /// Of the fragments that the program counted as dropped, those that are lost: neither sent in again nor waiting for that.
+    pub(crate) fn lost(&self, counted: u64) -> u64 {
+        let lost = counted.saturating_sub(self.delivered + self.kept.len() as u64);
+        self.told.fetch_max(lost, Ordering::Relaxed).max(lost)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_or_was_delivered_is_not_lost_and_what_is_told_never_falls() {
+        let mut buffer = FragmentBuffer::default();
+        assert_eq!(buffer.lost(3), 3, "they came while nobody was there to keep them");
+        buffer.keep(vec![0; 60], 1, Instant::now());
+        assert_eq!(buffer.lost(4), 3, "one waits");
+        buffer.kept.clear();
+        buffer.delivered = 1;
+        assert_eq!(buffer.lost(4), 3, "it was delivered");
+        assert_eq!(buffer.lost(6), 5, "two more were not kept");
+        buffer.delivered = 3;
+        assert_eq!(buffer.lost(6), 5);
     }
 }

@@ -1,8 +1,10 @@
 //! The program on the interfaces of the config, also after one went and came back.
 
+use crate::controller::handle::Refusal;
 use crate::controller::state::State;
 use crate::dataplane::AttachError;
-use crate::model::XdpMode;
+use crate::doctor::Link;
+use crate::model::{Config, Interface, XdpMode};
 
 impl State {
     /// Attaches to every interface of the config that has no program yet. An error names the first that can't be.
@@ -17,6 +19,22 @@ impl State {
             self.kernel.interfaces.insert(interface.name, Ok(mode));
         }
         Ok(())
+    }
+
+    /// Refuses a config with an interface that the program can't be attached to.
+    pub(crate) fn refuse_unattachable(&self, config: &Config, links: &[Link]) -> Result<(), Refusal> {
+        // Nothing can be told where the kernel lists no interfaces.
+        if links.is_empty() {
+            return Ok(());
+        }
+        let attached = |interface: &Interface| {
+            let there = self.kernel.interfaces.get(&interface.name);
+            matches!(there, Some(Ok(mode)) if fits(interface.mode, mode.mode()))
+        };
+        match unattachable(&config.interfaces, links, self.kernel.plane.program_id(), attached) {
+            Some(error) => Err(Refusal::Invalid(error.to_string())),
+            None => Ok(()),
+        }
     }
 
     /// Takes the program off interfaces that are in the config no more, also those of an earlier controller.
@@ -63,6 +81,44 @@ impl State {
     }
 }
 
+/// The first interface that the program can't be attached to, as far as that is known without trying; `ours` is the program's
+/// number, and `attached` says where it is in the mode that is wanted.
+fn unattachable(
+    wanted: &[Interface],
+    links: &[Link],
+    ours: u32,
+    attached: impl Fn(&Interface) -> bool,
+) -> Option<AttachError> {
+    wanted.iter().filter(|interface| !attached(interface)).find_map(|Interface { name, .. }| {
+        match links.iter().find(|link| link.name == *name) {
+            None => Some(AttachError::NoInterface(name.clone())),
+            Some(Link { program: Some(program), .. }) if *program != ours => Some(AttachError::Busy(name.clone())),
+            Some(_) => None,
+        }
+    })
+}
+
 fn fits(wanted: XdpMode, attached: XdpMode) -> bool {
     wanted == XdpMode::Auto || wanted == attached
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_interface_and_a_foreign_program_are_known_before_trying() {
+        let interface = |name: &str| Interface { name: name.to_owned(), mode: XdpMode::Auto };
+        let link = |name: &str, program| Link { name: name.to_owned(), program, ..Link::default() };
+        let links = [link("eth0", Some(7)), link("eth1", None), link("eth2", Some(9))];
+        let said = |names: &[&str], attached: &str| {
+            let wanted: Vec<Interface> = names.iter().map(|name| interface(name)).collect();
+            unattachable(&wanted, &links, 7, |there| there.name == attached).map(|error| error.to_string())
+        };
+        assert_eq!(said(&["eth0", "eth1"], ""), None);
+        assert_eq!(said(&["eth0", "eth7"], ""), Some("there is no interface eth7; `ip link` lists them".to_owned()));
+        assert!(said(&["eth2"], "").is_some_and(|said| said.starts_with("another XDP program is attached to eth2")));
+        // Where it is, it stays; an interface that went is attached again when it is back.
+        assert_eq!(said(&["eth2"], "eth2"), None);
+    }
 }

@@ -18,8 +18,8 @@ use pcap_file::pcapng::blocks::interface_description::{
 use pcap_file::pcapng::blocks::opt_common::CommonOption;
 use tokio::sync::mpsc;
 
-use crate::control::api::CaptureRequest;
 use crate::controller::handle::Refusal;
+use crate::controller::requests;
 use crate::controller::state::State;
 use crate::dataplane::Watched;
 use crate::plan::watched_flow;
@@ -42,7 +42,7 @@ pub(crate) struct Capture {
 
 impl State {
     /// Starts one; the answer ends when it does.
-    pub(crate) fn start_capture(&mut self, request: &CaptureRequest) -> Result<mpsc::Receiver<Bytes>, Refusal> {
+    pub(crate) fn start_capture(&mut self, request: &requests::Capture) -> Result<mpsc::Receiver<Bytes>, Refusal> {
         if self.kernel.capture.as_ref().is_some_and(|capture| !capture.blocks.is_closed() && !capture.is_over()) {
             return Err(Refusal::Invalid("another capture runs; wait for its end, or end it".to_owned()));
         }
@@ -63,7 +63,12 @@ impl State {
         Ok(received)
     }
 
-    fn filter(&self, request: &CaptureRequest) -> Result<Filter, Refusal> {
+    /// Whether the program is to show packets now.
+    pub(crate) fn is_capturing(&self) -> bool {
+        self.kernel.capture.is_some()
+    }
+
+    fn filter(&self, request: &requests::Capture) -> Result<Filter, Refusal> {
         let service = match &request.service {
             None => u64::from(NO_SERVICE),
             Some(name) => {

@@ -10,6 +10,7 @@ use balancer_common::slot::Slot;
 use crate::alarm::catalogue;
 use crate::control::api::{Gap, Layer};
 use crate::controller::state::State;
+use crate::controller::watch::counters;
 use crate::controller::watch::name::UNKNOWN_SLOTS;
 use crate::dataplane::{Attached, Difference, Expected, LinkState, SlotDifferences};
 use crate::drift::{Recorder, Snapshot, Watch};
@@ -35,6 +36,7 @@ pub(crate) struct Drift {
     recorder: Recorder,
     next_count: Instant,
     pub(crate) watches: BTreeMap<ServiceName, Watch>,
+    pub(crate) counters: counters::Counted,
 }
 
 /// For metrics; they only grow, but for the time and the duration of the last.
@@ -58,6 +60,7 @@ impl Default for Drift {
             recorder: Recorder::default(),
             next_count: now,
             watches: BTreeMap::new(),
+            counters: counters::Counted::default(),
         }
     }
 }
@@ -88,6 +91,7 @@ impl State {
         let start = Instant::now();
         let mut gaps = Vec::new();
         let outcome = self.compare_kernel(heal, thoroughly, &mut gaps);
+        let outcome = outcome.and(self.compare_counters(heal).map(|fallen| gaps.extend(fallen)));
         gaps.extend(self.compare_program());
         gaps.extend(self.compare_file());
         for gap in &gaps {
@@ -110,7 +114,7 @@ impl State {
         let prefixes: usize = self.kernel.programmed.values().map(|p| p.plan.acl().count()).sum();
         let access = (thoroughly || prefixes <= PREFIXES_EACH_TIME).then(|| self.access());
         let rates = self.kernel.programmed.values().map(|p| (p.plan.entry.number, p.plan.rates)).collect();
-        let expected = Expected { image: &self.kernel.image, rates, access };
+        let expected = Expected { image: &self.kernel.image, rates, access, capturing: self.is_capturing() };
         let differences = self.kernel.plane.differences(&expected)?;
         if differences.is_empty() {
             return Ok(());

@@ -175,7 +175,7 @@ impl State {
 
 impl Stage {
     fn expected(&self) -> Expected<'_> {
-        Expected { image: &self.image, rates: BTreeMap::new(), access: None }
+        Expected { image: &self.image, rates: BTreeMap::new(), access: None, capturing: false }
     }
 
     fn differences(&self) -> Result<Vec<Difference>> {
@@ -243,7 +243,7 @@ impl Stage {
         let differences = self.differences()?;
         let place = self.plan.entry.table;
         let slots = self.shadow.plane().slot_differences(place, || self.plan.settled_slots());
-        let expected = Expected { image: &self.image, rates: BTreeMap::new(), access: None };
+        let expected = Expected { image: &self.image, rates: BTreeMap::new(), access: None, capturing: false };
         self.shadow.plane_mut().restore(&differences, &expected, &BTreeMap::from([(place, slots)]))?;
         let left = self.differences()?;
         ensure!(left.is_empty(), "it is still there: {left:?}");

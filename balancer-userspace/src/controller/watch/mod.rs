@@ -1,8 +1,10 @@
 //! Whether what should run, what runs and what came agree; alarms, drills, and the record of the traffic.
 
 pub(crate) mod alarms;
+pub(crate) mod apart;
 pub(crate) mod checks;
 pub(crate) mod compare;
+pub(crate) mod counters;
 pub(crate) mod counts;
 pub(crate) mod drill;
 pub(crate) mod findings;

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use balancer_common::layout::{BackendEntry, Kind, ServiceEntry, ServiceKey};
+use balancer_common::layout::{BackendEntry, Kind, PortRange, ServiceEntry, ServiceKey};
 use balancer_common::slot::{BackendIndex, Slot};
 
 use crate::alarm::catalogue;
 use crate::control::api::{Gap, Layer};
 use crate::controller::answer::explain::{address_of, v6};
+use crate::controller::kernel::KernelService;
 use crate::controller::state::State;
+use crate::controller::watch::apart::told_apart;
 use crate::controller::watch::compare::gap;
 use crate::dataplane::{Difference, SlotDifferences};
 use crate::model::{BackendId, ServiceName};
@@ -50,26 +52,33 @@ impl State {
             }
             Difference::Entry { key, written, found } => {
                 let (service, backend) = self.key_owner(key);
-                let gap = planned(catalogue::SERVICE.name, &self.entry(*written), &self.entry(*found));
+                let texts = (self.entry(*written), self.entry(*found));
+                let (expected, there) = told_apart(texts, (written, found));
+                let gap = planned(catalogue::SERVICE.name, &expected, &there);
                 Gap { entry: said(key), service, backend, ..gap }
             }
             Difference::Ranges { key, written, found } => {
-                let service = self.key_owner(key).0;
-                let ranges = |ranges: &[balancer_common::layout::PortRange]| {
+                let service = self.range_owner(key, written, found);
+                let ranges = |ranges: &[PortRange]| {
                     let each = ranges.iter().map(|range| format!("{}-{}", range.low, range.high));
                     each.collect::<Vec<_>>().join(", ")
                 };
-                let gap = planned(catalogue::SERVICE.name, &ranges(written), &ranges(found));
+                let (expected, there) = told_apart((ranges(written), ranges(found)), (written, found));
+                let gap = planned(catalogue::SERVICE.name, &expected, &there);
                 Gap { entry: said(key), service, ..gap }
             }
             Difference::Prefix { prefix, written, found } => {
                 let service = written.or(*found).and_then(|entry| self.numbered(entry.number));
-                let gap = planned(catalogue::SERVICE.name, &self.entry(*written), &self.entry(*found));
+                let texts = (self.entry(*written), self.entry(*found));
+                let (expected, there) = told_apart(texts, (written, found));
+                let gap = planned(catalogue::SERVICE.name, &expected, &there);
                 Gap { entry: said_prefix(prefix), service: service.map(|service| service.name.clone()), ..gap }
             }
             Difference::Backend { index, written, found } => {
                 let id = self.index_owner(*index);
-                let gap = planned(catalogue::BACKEND.name, &backend(*written), &backend(*found));
+                let texts = (backend(*written), backend(*found));
+                let (expected, there) = told_apart(texts, (written, found));
+                let gap = planned(catalogue::BACKEND.name, &expected, &there);
                 Gap {
                     entry: format!("backend entry {index}"),
                     service: id.as_ref().map(|id| id.service.clone()),
@@ -81,7 +90,8 @@ impl State {
                 let owner = |index: &Option<BackendIndex>| {
                     index.and_then(|index| self.index_owner(index)).map_or("nobody".to_owned(), |id| id.to_string())
                 };
-                let gap = planned(catalogue::SETTINGS.name, &owner(written), &owner(found));
+                let (expected, there) = told_apart((owner(written), owner(found)), (written, found));
+                let gap = planned(catalogue::SETTINGS.name, &expected, &there);
                 Gap { entry: format!("server id {:x}", key.id), ..gap }
             }
             Difference::Rates { number, written, found } => {
@@ -108,7 +118,7 @@ impl State {
 
     /// Everything that the lists of prefixes of all services hold.
     pub(crate) fn access(&self) -> BTreeMap<LpmPrefix, bool> {
-        let of_plan = |programmed: &crate::controller::kernel::KernelService| {
+        let of_plan = |programmed: &KernelService| {
             let entry = programmed.plan.entry;
             let listed = programmed.plan.acl();
             listed.map(|(prefix, allows)| (acl_prefix(entry.number, entry.acl, prefix), allows)).collect::<Vec<_>>()
@@ -144,15 +154,33 @@ impl State {
         present.chain(leaving).find(|(_, there)| *there == index).map(|(id, _)| id.clone())
     }
 
+    /// Whose ports differ at an address; nobody's where several services share it and none of them is meant alone.
+    fn range_owner(&self, key: &ServiceKey, written: &[PortRange], found: &[PortRange]) -> Option<ServiceName> {
+        let at_address: Vec<(&ServiceName, Option<PortRange>)> = self
+            .kernel
+            .programmed
+            .iter()
+            .filter_map(|(name, programmed)| {
+                let (address, range) = programmed.plan.address?;
+                (address == *key).then_some((name, range))
+            })
+            .collect();
+        meant(&at_address, written, found).cloned()
+    }
+
     fn key_owner(&self, key: &ServiceKey) -> (Option<ServiceName>, Option<crate::model::BackendName>) {
         for (name, programmed) in &self.kernel.programmed {
             let plan = &programmed.plan;
             let reply = plan.replies.iter().any(|(there, _)| there == key);
-            if plan.key == Some(*key) || plan.address.is_some_and(|(address, _)| address == *key) || reply {
+            if plan.key == Some(*key) || reply {
                 return (Some(name.clone()), None);
             }
         }
-        (None, None)
+        // An address that several services share is nobody's alone.
+        let at_address = |programmed: &&KernelService| programmed.plan.address.is_some_and(|(there, _)| there == *key);
+        let mut sharing = self.kernel.programmed.iter().filter(|(_, programmed)| at_address(programmed));
+        let only = sharing.next().filter(|_| sharing.next().is_none());
+        (only.map(|(name, _)| name.clone()), None)
     }
 
     fn entry(&self, entry: Option<ServiceEntry>) -> String {
@@ -166,6 +194,21 @@ impl State {
             said += &format!(", MSS {mss_clamp}");
         }
         said + &format!(", keys {:08x}…", entry.keys.first >> 32)
+    }
+}
+
+/// Of services at one address, with their ranges of ports, the one that a difference of these ranges is about.
+fn meant<'a>(
+    at_address: &[(&'a ServiceName, Option<PortRange>)],
+    written: &[PortRange],
+    found: &[PortRange],
+) -> Option<&'a ServiceName> {
+    let missing = |range: &PortRange| written.contains(range) && !found.contains(range);
+    let mut theirs = at_address.iter().filter(|(_, range)| range.as_ref().is_some_and(missing));
+    match (theirs.next(), theirs.next(), at_address) {
+        (Some((name, _)), None, _) => Some(name),
+        (None, _, [(name, _)]) => Some(name),
+        _ => None,
     }
 }
 
@@ -203,4 +246,23 @@ fn said(key: &ServiceKey) -> String {
 
 fn said_prefix((length, _): &LpmPrefix) -> String {
     format!("prefix entry of {length} bits")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_services_share_an_address_the_one_whose_ports_differ_is_named() {
+        let range = |low, high| PortRange { low, high, protocol: 6, _padding: [0; 3] };
+        let [web, games]: [ServiceName; 2] = ["web", "games"].map(|name| name.parse().unwrap());
+        let both = [(&web, Some(range(80, 90))), (&games, Some(range(7000, 7999)))];
+        let written = [range(80, 90), range(7000, 7999)];
+        assert_eq!(meant(&both, &written, &[range(80, 90)]), Some(&games));
+        assert_eq!(meant(&both, &written, &[range(7000, 7999)]), Some(&web));
+        assert_eq!(meant(&both, &written, &[]), None, "both are meant");
+        assert_eq!(meant(&both, &written, &[written[1], written[0]]), None, "only the order differs");
+        assert_eq!(meant(&both[..1], &written[..1], &[range(1, 2)]), Some(&web));
+        assert_eq!(meant(&both[..1], &written[..1], &[written[0], range(1, 2)]), Some(&web), "nobody else is there");
+    }
 }

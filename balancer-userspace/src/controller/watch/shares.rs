@@ -32,7 +32,8 @@ impl State {
             let set = self.desired.overrides.get(&id(service, backend));
             let said = set.and_then(|set| match set.weight {
                 _ if set.drained => Some("drained".to_owned()),
-                weight => weight.map(|weight| format!("weight {weight}")),
+                // What the file says as well is no difference.
+                set => set.filter(|set| *set != weight.get()).map(|weight| format!("weight {weight}")),
             });
             if let Some((set, said)) = set.zip(said) {
                 let found = format!("{said} since {}, by uid {}", set.at, set.by_uid);

@@ -30,6 +30,9 @@ pub struct Host {
     pub mtus: HashMap<String, u32>,
 }
 
+/// What is found by facts about the host.
+const OF_HOST: &[Kind] = &[Kind::OwnAddress, Kind::Mtu];
+
 /// What rules see.
 struct Lint<'a> {
     models: &'a [Service],
@@ -73,7 +76,11 @@ impl Loaded {
         host::check(&lint);
         node::check(&lint, &self.text);
         let used = problems.silence(silences);
-        for (silence, _) in silences.iter().zip(used).filter(|(_, used)| !used) {
+        // What only the host shows can't be found where it is another one.
+        let unknown = host.addresses.is_empty() && host.mtus.is_empty();
+        let may_be_used = |id: &str| unknown && OF_HOST.iter().any(|kind| kind.id() == id);
+        let idle = silences.iter().zip(used).filter(|(silence, used)| !used && !may_be_used(&silence.id));
+        for (silence, _) in idle {
             let message = format!("nothing here has {}", silence.id);
             let help = "remove this silence, or correct what it names";
             problems.add(Kind::IdleSilence, silence.span.clone(), message, help);

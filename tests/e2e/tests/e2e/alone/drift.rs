@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, Result, ensure};
 use balancer::alarm::Alarm;
 use balancer::control::api::{Explanation, Layer, Verification};
+use balancer::controller::requests::{Compare, GetStatus};
 use balancer_common::layout::Kind;
 use balancer_common::slot::Slot;
 use harness::controller::Controller;
@@ -96,6 +97,37 @@ fn what_is_changed_from_outside_is_named_and_put_right() -> Result<()> {
     says(&alarm(&controller, "BalancerSettingsDiffer")?, &["web", "rates", "put right"])?;
     quiet(&controller)?;
     ensure!(verified(&controller)?.gaps.is_empty());
+
+    pinned.change_settings(|settings| settings.capture = 1)?;
+    says(&alarm(&controller, "BalancerSettingsDiffer")?, &["capture", "expected 0x0", "found 0x1", "put right"])?;
+    quiet(&controller)?;
+    pinned.change_line(
+        |line| !line.key.is_empty() && line.key.kind() == Kind::Address as u8,
+        |line| line.entry.number ^= 1,
+    )?;
+    says(&alarm(&controller, "BalancerServiceEntryDiffers")?, &["web", "address 192.0.2.10", "put right"])?;
+    quiet(&controller)?;
+
+    let before = controller.status()?.services[0].backends[1].packets;
+    ensure!(before > 0 && verified(&controller)?.gaps.is_empty());
+    pinned.overwrite("COUNTERS", 2, 32, 0)?;
+    says(&alarm(&controller, "BalancerSettingsDiffer")?, &["web/b1", "counters", "expected at least", "put right"])?;
+    ensure!(controller.status()?.services[0].backends[1].packets >= before, "counters fell");
+    quiet(&controller)
+}
+
+#[test]
+fn a_weight_that_somebody_asked_for_is_no_gap() -> Result<()> {
+    let web = Web::new(3)?;
+    let controller = Controller::start(&web.lab.balancer, &config(&web, ""))?;
+    controller.wait_all_up()?;
+    controller.done(&["weight", "web/b0", "101"])?;
+    let verification = verified(&controller)?;
+    ensure!(verification.gaps.is_empty() && verification.asked_for.len() == 1, "{verification:#?}");
+    let text = controller.done(&["verify"])?;
+    ensure!(text.contains("asked for web/b0: weight: expected weight 100, found weight 101"), "{text}");
+    controller.done(&["weight", "web/b0", "100"])?;
+    ensure!(verified(&controller)?.asked_for.is_empty(), "what the file says as well is no difference");
     Ok(())
 }
 
@@ -362,10 +394,10 @@ fn ten_thousand_idle_cycles_raise_nothing() -> Result<()> {
     let start = Instant::now();
     runtime.block_on(async {
         for cycle in 0..10_000 {
-            let verification = client.verify(None).await?;
+            let verification = client.ask(&Compare::default()).await?;
             ensure!(verification.gaps.is_empty(), "cycle {cycle}: {:#?}", verification.gaps);
             if cycle % 500 == 0 {
-                let alarms = client.status(None).await?.alarms;
+                let alarms = client.ask(&GetStatus::default()).await?.alarms;
                 ensure!(alarms.is_empty(), "cycle {cycle}: {alarms:#?}");
             }
         }

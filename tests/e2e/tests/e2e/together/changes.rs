@@ -1,10 +1,11 @@
 //! A change is checked, planned, applied whole and recorded, and what was before can be had again.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
-use balancer::control::api::{ChangeKind, Generation, Plan, Reloaded, Risk};
-use harness::controller::Controller;
+use anyhow::{Context, Result, bail, ensure};
+use balancer::control::api::{ChangeKind, Code, Generation, Plan, Refused, Reloaded, Risk};
+use harness::controller::{Controller, Proposed};
 use harness::web::Web;
 use nix::sys::signal::Signal;
 
@@ -51,6 +52,48 @@ fn what_a_plan_says_is_what_applying_it_does() -> Result<()> {
     }
     // The same once more, on the plan from before.
     controller.refused(&apply(taken), &["is stale"])
+}
+
+#[test]
+fn a_plan_refuses_what_apply_refuses_also_as_json() -> Result<()> {
+    let web = Web::new(2)?;
+    let controller = Controller::start(&web.lab.balancer, &web.config(&[100, 100]))?;
+    controller.wait_all_up()?;
+    let refused = |file: &Proposed, wanted: &str| -> Result<Refused> {
+        let mut last = Refused::default();
+        for command in [&["plan"][..], &["apply", "--dry-run"], &["apply"]] {
+            let command = [command, &[file.path.as_str()]].concat();
+            controller.refused(&command, &[wanted])?;
+            let output = controller.cli(&[&command[..], &["--json"]].concat())?;
+            ensure!(output.status.code() == Some(1), "{command:?}: {}", output.status);
+            last = serde_json::from_slice(&output.stdout)?;
+            ensure!(last.code == Code::Refused && last.error.contains(wanted), "{command:?}: {last:?}");
+        }
+        Ok(last)
+    };
+    let listen = ("http_listen = \"127.0.0.1:9405\"", "http_listen = \"127.0.0.1:9406\"");
+    refused(&controller.propose(&[listen])?, "node.http_listen can't change while the controller runs")?;
+    refused(&controller.propose(&[("name = \"eth0\"", "name = \"eth7\"")])?, "there is no interface eth7")?;
+    let broken = refused(&controller.propose(&[("weight = 100", "wieght = 100")])?, "unknown key `wieght`")?;
+    ensure!(broken.findings.iter().any(|found| found.help == "did you mean `weight`?"), "{broken:?}");
+
+    // Nobody waits for a file that is wrong in every line, and its answer can be read.
+    let file = controller.propose(&[])?;
+    fs::write(&file.path, (0..300_000).map(|n| format!("key{n} = 1\n")).collect::<String>())?;
+    std::thread::scope(|scope| {
+        let planning = scope.spawn(|| controller.cli(&["plan", &file.path]));
+        let mut longest = Duration::ZERO;
+        while !planning.is_finished() {
+            let start = Instant::now();
+            controller.status()?;
+            longest = longest.max(start.elapsed());
+        }
+        let Ok(output) = planning.join() else { bail!("the thread panicked") };
+        let said = String::from_utf8(output?.stderr)?;
+        ensure!(said.contains("299901 more findings not shown\n300001 errors found"), "{said:.200}");
+        ensure!(said.len() < 100_000 && longest < Duration::from_secs(1), "{} bytes, {longest:?}", said.len());
+        Ok(())
+    })
 }
 
 #[test]
