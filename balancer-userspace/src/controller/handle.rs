@@ -6,7 +6,6 @@ use tokio::sync::{mpsc, oneshot};
 use crate::control::api;
 use crate::controller::answer::doctor::Question;
 pub use crate::controller::transaction::ChangeRequest;
-use crate::metrics::Snapshot;
 use crate::model::{BackendId, ServiceName, Weight};
 
 /// Who asked for a change.
@@ -112,9 +111,6 @@ pub enum Command {
         caller: Caller,
         answer: Answer<api::Detached>,
     },
-    Metrics {
-        answer: Answer<Snapshot>,
-    },
     /// Answers `Ok` once every service has been programmed into the kernel.
     Ready {
         answer: Answer<()>,
@@ -208,10 +204,6 @@ impl Handle {
 
     pub async fn detach(&self, caller: Caller) -> Result<api::Detached, Refusal> {
         self.ask(|answer| Command::Detach { caller, answer }).await
-    }
-
-    pub async fn metrics(&self) -> Result<Snapshot, Refusal> {
-        self.ask(|answer| Command::Metrics { answer }).await
     }
 
     pub async fn ready(&self) -> Result<(), Refusal> {

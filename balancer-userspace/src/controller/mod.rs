@@ -3,7 +3,7 @@
 //! `desired` is what should run, `observed` what the world says, `kernel` what runs, `watch` whether they agree, `answer` what is
 //! said about it. `transaction` is the one way in for a new config.
 
-mod answer;
+pub mod answer;
 mod desired;
 pub mod handle;
 mod host;
@@ -16,6 +16,7 @@ mod watch;
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -23,6 +24,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use self::answer::published::Published;
 use self::desired::file::{self, FileWatcher};
 use self::handle::{Caller, Command, Handle, Refusal};
 use self::kernel::step::Change;
@@ -61,6 +63,7 @@ struct Controller {
     told: mpsc::Receiver<Told>,
     webhooks: Webhooks,
     deliveries: (mpsc::UnboundedSender<Delivery>, mpsc::UnboundedReceiver<Delivery>),
+    published: tokio::sync::watch::Sender<Arc<Published>>,
     /// Set where the config file is to be watched.
     file: Option<FileWatcher>,
     detached: bool,
@@ -73,16 +76,21 @@ impl Controller {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !self.detached {
+            // Whether anything may be another that no step says.
+            let mut seen = true;
             tokio::select! {
                 command = commands.recv() => match command {
                     Some(command) => self.command(command).await,
                     None => break,
                 },
-                Some(report) = self.reports.recv() => self.take_reports(report),
+                Some(report) = self.reports.recv() => { self.take_reports(report); seen = false; }
                 Some(event) = self.events.recv() => self.take_event(event),
-                Some(told) = self.told.recv() => self.take_told(told),
+                Some(told) = self.told.recv() => { self.take_told(told); seen = false; }
                 Some(delivery) = self.deliveries.1.recv() => self.running.watch.watchtower.note_delivery(delivery),
-                () = sleep(kernel::fragments::LOOK), if !self.running.kernel.held.is_empty() => self.running.release_fragments(),
+                () = sleep(kernel::fragments::LOOK), if !self.running.kernel.held.is_empty() => {
+                    self.running.release_fragments();
+                    seen = false;
+                }
                 _ = signals.hangup.recv() => { log::info!("SIGHUP: reading the config again"); self.reload_unasked("SIGHUP"); }
                 () = file::changed(&mut self.file) => {
                     log::info!("the config file changed: reading it again");
@@ -92,6 +100,9 @@ impl Controller {
                 _ = signals.terminate.recv() => break,
                 _ = signals.interrupt.recv() => break,
             }
+            if seen || self.running.watch.publishing.is_stale() {
+                self.publish();
+            }
         }
         gate.abort();
         drop(handle);
@@ -100,6 +111,11 @@ impl Controller {
             log::info!("stopping; the data plane forwards on (`balancer detach` takes it down)");
         }
         Ok(())
+    }
+
+    /// For those who read without asking.
+    fn publish(&mut self) {
+        self.published.send_replace(Arc::new(self.running.published()));
     }
 
     async fn command(&mut self, command: Command) {
@@ -155,10 +171,6 @@ impl Controller {
                 let outcome = self.detach().await;
                 self.detached = outcome.is_ok();
                 drop(answer.send(outcome.map_err(|error| Refusal::Failed(format!("{error:#}")))));
-            }
-            Command::Metrics { answer } => {
-                let snapshot = self.running.snapshot();
-                drop(answer.send(snapshot.map_err(|error| Refusal::Failed(format!("{error:#}")))));
             }
             Command::Ready { answer } => drop(answer.send(self.running.ready())),
         }

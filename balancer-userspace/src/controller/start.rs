@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
@@ -17,6 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use super::desired::file as file_watch;
 use super::{Controller, host};
 use crate::alarm::{Delivery, Webhooks};
+use crate::controller::answer::published::{Publishing, Reader};
 use crate::controller::desired::Desired;
 use crate::controller::handle::Handle;
 use crate::controller::kernel::Kernel;
@@ -31,7 +33,9 @@ use crate::controller::transaction::{ChangeRequest, Linted, linted, said, warned
 use crate::controller::watch::Watch;
 use crate::controller::watch::alarms::Watchtower;
 use crate::controller::watch::compare::Drift;
+use crate::controller::watch::counts::Layout;
 use crate::controller::watch::observer::Observer;
+use crate::controller::watch::shares::ShareGaps;
 use crate::controller::watch::traffic::Profile;
 use crate::dataplane::{DataPlane, Events, Lock, Pins, Told};
 use crate::health::{Health, Monitor};
@@ -108,8 +112,21 @@ pub(crate) async fn start(path: &Path, handle: Handle) -> Result<(Controller, Se
     let monitor = Monitor::new(report_sender);
     let deliveries = mpsc::unbounded_channel();
     let webhooks = webhooks(&running.desired.config.node, &deliveries.0)?;
-    let mut controller =
-        Controller { running, monitor, reports, resolver, events, told, webhooks, deliveries, file, detached: false };
+    let (published, readers) = watch::channel(Arc::default());
+    let reader = Reader::new(readers, running.kernel.plane.counter_maps()?);
+    let mut controller = Controller {
+        running,
+        monitor,
+        reports,
+        resolver,
+        events,
+        told,
+        webhooks,
+        deliveries,
+        published,
+        file,
+        detached: false,
+    };
     controller.follow_config();
     if !controller.running.kernel.plane.adopted() {
         controller.learn().await;
@@ -124,6 +141,7 @@ pub(crate) async fn start(path: &Path, handle: Handle) -> Result<(Controller, Se
     let command = format!("start with {}", path.display());
     controller.running.record_if_new(ChangeRequest { command, ..ChangeRequest::default() });
 
+    controller.publish();
     let (stop, stopped) = watch::channel(false);
     let shutdown = |mut stopped: watch::Receiver<bool>| async move {
         let _ = stopped.wait_for(|stop| *stop).await;
@@ -131,7 +149,7 @@ pub(crate) async fn start(path: &Path, handle: Handle) -> Result<(Controller, Se
     let mut tasks =
         vec![tokio::spawn(control::server::serve(control_listener, handle.clone(), shutdown(stopped.clone())))];
     if let Some(listener) = http_listener {
-        tasks.push(tokio::spawn(http::serve(listener, handle, shutdown(stopped))));
+        tasks.push(tokio::spawn(http::serve(listener, handle, reader, shutdown(stopped))));
     }
     let control_socket = controller.running.desired.config.node.control_socket.clone();
     Ok((controller, Servers { stop, tasks, _lock: lock, control_socket }))
@@ -184,11 +202,12 @@ fn adopt(path: &Path, config: Config, state: StateDir, mut plane: DataPlane) -> 
     }
     let journal = crate::journal::Journal::open(&config.node.state_dir)?;
     let healths = state.healths()?;
-    let owners: BTreeSet<u16> = tables.values().flatten().map(|slot| slot.owner()).collect();
+    let mut owns = vec![false; 1 << 16];
+    tables.values().flatten().for_each(|slot| owns[usize::from(slot.owner())] = true);
     let mut checked = HashMap::new();
     for (id, allocated) in &allocations.backends {
         // Who owned slots was up; that is better than not knowing.
-        let owned = || owners.contains(&allocated.index);
+        let owned = || owns[usize::from(allocated.index)];
         let health = match healths.get(id) {
             Some(health) if plane.adopted() => *health,
             _ if owned() => Health::Up,
@@ -230,6 +249,9 @@ fn adopt(path: &Path, config: Config, state: StateDir, mut plane: DataPlane) -> 
             drift: Drift::default(),
             watchtower: Watchtower::default(),
             observer: Observer::default(),
+            shares: ShareGaps::default(),
+            layout: Layout::default(),
+            publishing: Publishing::default(),
             profile,
             drilling: None,
         },

@@ -1,7 +1,7 @@
 //! A config file's content brought into force: read, linted, compared, applied whole, written to the config's place, and
 //! recorded. There is one way in, whoever asks.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -13,7 +13,7 @@ use crate::controller::kernel::trial::Trial;
 use crate::controller::state::State;
 use crate::history::{Entry, Outcome, Record, digest};
 use crate::host;
-use crate::model::{Config, Service, ServiceName};
+use crate::model::{Config, ServiceName};
 use crate::spec::{self, Diagnostic, Diagnostics, Loaded, Severity};
 use crate::state::replace_file;
 
@@ -212,6 +212,9 @@ impl State {
             }
         }
         let (added, removed, changed) = differences(&self.desired.config, &loaded.config);
+        let touched: BTreeSet<ServiceName> = added.iter().chain(&changed).cloned().collect();
+        // Seed and addresses of the node are part of each service's tables and entries; on probation weights come in steps.
+        let all = self.desired.config.node != loaded.config.node || self.desired.probation.is_some();
         let answer = |generation, overrides_ended, guard| {
             let (dry_run, seconds) = (proposal.dry_run, start.elapsed().as_secs_f64());
             Reloaded { generation, added, removed, changed, overrides_ended, warnings, guard, dry_run, seconds }
@@ -229,11 +232,12 @@ impl State {
         let (overrides, checked) = (self.desired.overrides.clone(), self.observed.checked.clone());
         let overrides_ended = self.end_overrides();
         self.forget_strangers();
+        let touched = if all { self.all_services() } else { self.out_of_weight(touched) };
         let change = Change::asked(Trial::FILE, proposal.asked.said());
         let brought = self
             .store
             .save_overrides(&self.desired.overrides)
-            .and_then(|()| self.reconcile(self.all_services(), change))
+            .and_then(|()| self.reconcile(touched, change))
             .and_then(|_| self.keep_file(&proposal.text));
         if let Err(error) = brought {
             (self.desired.config, self.desired.overrides, self.observed.checked) = (before, overrides, checked);
@@ -378,13 +382,16 @@ pub(crate) fn said(finding: &Diagnostic) -> String {
 }
 
 fn differences(before: &Config, after: &Config) -> (Vec<ServiceName>, Vec<ServiceName>, Vec<ServiceName>) {
-    let by_name = |config: &Config| -> BTreeMap<ServiceName, Service> {
-        config.services.iter().map(|service| (service.name.clone(), service.clone())).collect()
-    };
-    let (before, after) = (by_name(before), by_name(after));
-    let added = after.keys().filter(|name| !before.contains_key(*name)).cloned().collect();
-    let removed = before.keys().filter(|name| !after.contains_key(*name)).cloned().collect();
-    let differs = |(name, service): &(&ServiceName, &Service)| before.get(*name).is_some_and(|old| old != *service);
-    let changed = after.iter().filter(differs).map(|(name, _)| name.clone()).collect();
+    let (mut added, mut changed) = (Vec::new(), Vec::new());
+    for service in &after.services {
+        match before.services.by_name(&service.name) {
+            None => added.push(service.name.clone()),
+            Some(there) if there != service => changed.push(service.name.clone()),
+            Some(_) => {}
+        }
+    }
+    let gone = before.services.iter().filter(|service| after.services.by_name(&service.name).is_none());
+    let mut removed: Vec<ServiceName> = gone.map(|service| service.name.clone()).collect();
+    [&mut added, &mut removed, &mut changed].into_iter().for_each(|names| names.sort_unstable());
     (added, removed, changed)
 }

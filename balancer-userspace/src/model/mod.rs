@@ -15,11 +15,13 @@ mod alarming;
 mod connections;
 mod health;
 mod name;
+mod services;
 
 pub use alarming::{Alarming, Verify, Webhook, WebhookFormat};
 pub use connections::{Connections, Tracking, WhenFull};
 pub use health::{CheckKind, HealthCheck, Jitter};
 pub use name::{BackendId, BackendName, NameError, ServiceName};
+pub use services::Services;
 
 /// One whole configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +29,7 @@ pub struct Config {
     pub node: Node,
     pub limits: Limits,
     pub interfaces: Vec<Interface>,
-    pub services: Vec<Service>,
+    pub services: Services,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -215,6 +217,12 @@ pub struct Amount {
 impl Amount {
     pub fn is_known(self) -> bool {
         self.new_flows.is_some() || self.bits.is_some()
+    }
+
+    /// The lesser of each; what one does not know is the other's.
+    pub fn least(self, other: Self) -> Self {
+        let least = |a: Option<u64>, b: Option<u64>| a.into_iter().chain(b).min();
+        Self { new_flows: least(self.new_flows, other.new_flows), bits: least(self.bits, other.bits) }
     }
 }
 

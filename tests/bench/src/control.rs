@@ -199,9 +199,8 @@ fn table_build(backends: usize) -> f64 {
 
 /// One backend has another weight than the others, which are 100.
 fn config(size: Size, weight: usize) -> String {
-    let mut text = String::from(
-        "{node}\n[limits]\nbackends = 32767\nservices = 10000\n[[interface]]\nname = \"eth0\"\n",
-    );
+    let mut text =
+        String::from("{node}\n[limits]\nbackends = 32767\nservices = 10000\n[[interface]]\nname = \"eth0\"\n");
     for service in 0..size.services {
         let (high, low) = (service / 250, service % 250 + 1);
         text += &format!(

@@ -2,6 +2,7 @@
 
 pub(crate) mod doctor;
 pub(crate) mod explain;
+pub mod published;
 pub(crate) mod rehearse;
 pub(crate) mod status;
 pub(crate) mod verify;

@@ -6,7 +6,6 @@ use std::time::SystemTime;
 use anyhow::Result;
 use balancer_common::layout::{ServiceCounters, flags};
 use balancer_common::slot::NO_BACKEND;
-use balancer_common::verdict::Reason;
 
 use crate::control::api::{BackendState, BackendStatus, InterfaceStatus, Override, ServiceStatus, Shares, Status};
 use crate::controller::handle::Refusal;
@@ -15,7 +14,7 @@ use crate::controller::state::{State, id};
 use crate::controller::watch::counts::Raw;
 use crate::dataplane::{Attached, Counters, TableCounts};
 use crate::doctor::Filled;
-use crate::metrics::{ServiceSample, Snapshot};
+use crate::metrics::Snapshot;
 use crate::model::{BackendName, Service, ServiceName};
 use crate::plan::share;
 
@@ -48,10 +47,11 @@ impl State {
         }
     }
 
-    pub(crate) fn snapshot(&self) -> Result<Snapshot> {
-        Ok(Snapshot {
-            services: self.services(None)?.iter().map(ServiceSample::from).collect(),
-            dropped: self.drops()?,
+    /// For metrics: what is not of a service and not counted by the data plane.
+    pub(crate) fn without_services(&self) -> Snapshot {
+        Snapshot {
+            services: Vec::new(),
+            dropped: BTreeMap::new(),
             maps: self.map_fill().map(|filled| (filled.map, (filled.used, filled.capacity))).into(),
             config_applies: self.desired.applies.clone(),
             config_last_apply_timestamp_seconds: self
@@ -70,7 +70,7 @@ impl State {
                 })
                 .collect(),
             watch: self.watch_sample(),
-        })
+        }
     }
 
     /// How full the kernel's maps are, those of flow tables apart.
@@ -92,7 +92,7 @@ impl State {
     }
 
     fn drops(&self) -> Result<BTreeMap<&'static str, u64>> {
-        Ok(Reason::ALL.iter().map(|reason| reason.label()).zip(self.kernel.plane.drops()?).collect())
+        self.kernel.plane.drops_by_reason()
     }
 
     pub(crate) fn interface_statuses(&self) -> Vec<InterfaceStatus> {
@@ -112,9 +112,11 @@ impl State {
 
     fn services(&self, only: Option<&ServiceName>) -> Result<Vec<ServiceStatus>> {
         let counted = self.raw_counts()?;
-        let services =
-            self.desired.config.services.iter().filter(|service| only.is_none_or(|name| *name == service.name));
-        Ok(services.map(|service| self.service_status(service, &counted)).collect())
+        let services = match only {
+            Some(name) => self.service(name).into_iter().collect(),
+            None => self.desired.config.services.iter().collect::<Vec<_>>(),
+        };
+        Ok(services.into_iter().map(|service| self.service_status(service, &counted)).collect())
     }
 
     fn leaving(&self, service: &Service) -> Vec<BackendName> {
@@ -122,18 +124,11 @@ impl State {
         of_service.map(|left| left.id.backend.clone()).collect()
     }
 
-    fn service_status(&self, service: &Service, counted: &Raw) -> ServiceStatus {
+    pub(crate) fn service_status(&self, service: &Service, counted: &Raw) -> ServiceStatus {
         let counters = counted.backends.as_slice();
         let programmed = self.kernel.programmed.get(&service.name);
-        let kernel =
-            programmed.and_then(|p| match self.kernel.plane.read_table(p.plan.entry.table, p.plan.table_size.get()) {
-                Ok(slots) => Some(TableCounts::of(&slots)),
-                Err(error) => {
-                    log::error!("reading the table of {} back: {error:#}", service.name);
-                    None
-                }
-            });
-        let layers = self.layers(service, programmed, kernel.as_ref(), counters);
+        let kernel = programmed.and_then(|programmed| self.kernel_counts(programmed));
+        let layers = self.layers(service, programmed, kernel, counters);
         let backends = service.backends.iter().zip(layers).map(|(backend, share)| {
             let id = id(service, backend);
             let effective = self.effective(service, backend);
@@ -181,7 +176,7 @@ impl State {
             table_size: service.table_size.get(),
             ports: service.ports.to_string(),
             prefix_len: service.prefix_len,
-            open_slots: kernel.as_ref().map_or(0, |counts| counts.open),
+            open_slots: kernel.map_or(0, |counts| counts.open),
             former_mapping: programmed.is_some_and(|p| p.plan.entry.has(flags::FORMER)),
             flow_table_entries: programmed.map_or(0, |p| p.tracked.flows),
             flow_table_capacity: service.connections.flow_table,
@@ -221,7 +216,7 @@ impl State {
 }
 
 /// Names as in the metric `balancer_service_events_total{event}`.
-fn events(counted: &[ServiceCounters], number: u16) -> BTreeMap<String, u64> {
+pub(crate) fn events(counted: &[ServiceCounters], number: u16) -> BTreeMap<String, u64> {
     let of = counted.get(usize::from(number)).copied().unwrap_or_default();
     let named = [
         ("flow_table_full", of.flow_table_full),

@@ -9,31 +9,20 @@ use crate::controller::state::{State, id};
 use crate::controller::watch::compare::is_judged;
 use crate::drift::{Skewed, Watch};
 use crate::metrics::{WatchSample, WatchedBackend};
-use crate::model::{BackendId, ServiceName};
+use crate::model::{Backend, BackendId, Service, ServiceName};
 
 /// What is said of a backend: when so much more than planned would show.
 const SHOWN: f64 = 0.2;
 
 impl State {
     /// For metrics.
+    /// Without backends.
     pub(crate) fn watch_sample(&self) -> WatchSample {
         let counted = &self.watch.drift.counted;
         let mut gaps = BTreeMap::new();
         for gap in &self.watch.drift.gaps {
             *gaps.entry(gap.to).or_default() += 1 + gap.others;
         }
-        let pairs =
-            self.desired.config.services.iter().flat_map(|service| service.backends.iter().map(move |b| (service, b)));
-        let watched = pairs.map(|(service, backend)| {
-            let id = id(service, backend);
-            let (skewed, shows) = self.watched(&id);
-            WatchedBackend {
-                skew: skewed.map_or(0.0, |skewed| skewed.finding.effect),
-                detection_seconds: shows.map(|time| time.as_secs_f64()),
-                capacity: backend.capacity.new_flows,
-                id,
-            }
-        });
         let since_epoch = |at: SystemTime| at.duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
         WatchSample {
             cycles: counted.cycles,
@@ -44,7 +33,7 @@ impl State {
             healed_total: counted.healed,
             config_refused: self.desired.refused.is_some(),
             alarms: self.watch.watchtower.alarms.active(),
-            backends: watched.collect(),
+            backends: Vec::new(),
             webhooks: self
                 .watch
                 .watchtower
@@ -52,6 +41,17 @@ impl State {
                 .iter()
                 .map(|(name, told)| (name.clone(), (told.done, told.failed)))
                 .collect(),
+        }
+    }
+
+    pub(crate) fn watched_backend(&self, service: &Service, backend: &Backend) -> WatchedBackend {
+        let id = id(service, backend);
+        let (skewed, shows) = self.watched(&id);
+        WatchedBackend {
+            skew: skewed.map_or(0.0, |skewed| skewed.finding.effect),
+            detection_seconds: shows.map(|time| time.as_secs_f64()),
+            capacity: backend.capacity.new_flows,
+            id,
         }
     }
 

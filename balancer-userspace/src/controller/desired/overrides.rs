@@ -6,7 +6,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::control::api::{Changed, PlannedService, ShareChange};
 use crate::controller::handle::Refusal;
-use crate::load::Prediction;
 use crate::model::{Backend, BackendId, BackendName, Service, ServiceName, Weight};
 use crate::plan::preview::{Preview, Weighing};
 use crate::spec::Kind;
@@ -66,11 +65,12 @@ impl State {
         asked.check()?;
         self.refuse_while_guarded()?;
         let previous = self.desired.overrides.clone();
-        let (overloaded, left) = (self.overloaded(), self.left(&self.desired.config));
+        let overloaded = self.overloaded(&id.service);
+        let left = self.desired.config.node.guard.map(|_| self.left(&self.desired.config));
         asked.command = format!("{what} of {id}");
         self.set_override(id, asked.uid, change)?;
         let new: Vec<String> =
-            self.overloaded().into_iter().filter(|one| !overloaded.contains(one)).map(|one| one.1).collect();
+            self.overloaded(&id.service).into_iter().filter(|one| !overloaded.contains(one)).map(|one| one.1).collect();
         if !new.is_empty() && !asked.accepts(Kind::Overload.id()) {
             self.desired.overrides = previous;
             let overload = Kind::Overload.id();
@@ -80,7 +80,7 @@ impl State {
                 new.join(", ")
             )));
         }
-        if let Some((changes, duration)) = self.needs_guard(&left) {
+        if let Some((changes, duration)) = left.and_then(|left| self.needs_guard(&left)) {
             // What it goes back to is what was before.
             let wanted = std::mem::replace(&mut self.desired.overrides, previous.clone());
             self.begin_guard(&asked, &changes, duration)?;
@@ -131,23 +131,22 @@ impl State {
 
     /// What a command changes, with what was left of the weights before, where the config has it put on probation.
     fn needs_guard(&self, left: &[Vec<u32>]) -> Option<(Vec<PlannedService>, Duration)> {
-        self.desired.config.node.guard?;
         let (now, seed) = (self.left(&self.desired.config), self.desired.config.node.seed);
         let state = |weights| Weighing { services: &self.desired.config.services, weights, seed };
         let preview = Preview::of(&state(left), &state(&now));
         Some((preview.services, self.guard_by_policy(preview.risk)?))
     }
 
-    /// Servers that would get more than their capacity at the declared peaks, with what is said about them.
-    fn overloaded(&self) -> BTreeSet<(IpAddr, String)> {
-        let left = self.left(&self.desired.config);
-        let prediction = Prediction::with(&self.desired.config.services, |service, backend| left[service][backend]);
-        let of = |(at, server): (usize, &crate::load::Server)| {
-            let part = prediction.now(at).of(server.capacity).filter(|part| *part > 1.0)?;
-            let said = format!("{} would get {:.0} % of its capacity at the peak", server.address, part * 100.0);
-            Some((server.address, said))
+    /// Servers of a service that would get more than their capacity at the declared peaks, with what is said about them.
+    fn overloaded(&self, name: &ServiceName) -> BTreeSet<(IpAddr, String)> {
+        let services = &self.desired.config.services;
+        let Some(at) = services.position(name).filter(|_| services.declares_loads()) else { return BTreeSet::new() };
+        let of = |(address, capacity, load): (IpAddr, _, crate::load::Load)| {
+            let part = load.of(capacity).filter(|part| *part > 1.0)?;
+            Some((address, format!("{address} would get {:.0} % of its capacity at the peak", part * 100.0)))
         };
-        prediction.servers.iter().enumerate().filter_map(of).collect()
+        let loads = crate::load::of_service(services, at, |at| self.left_of(&services[at]));
+        loads.into_iter().filter_map(of).collect()
     }
 
     /// After a write that failed: once more, to what was in force before.

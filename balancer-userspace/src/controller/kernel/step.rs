@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use balancer_common::layout::flags;
-use balancer_common::slot::Slot;
+use balancer_common::slot::{BackendIndex, Slot};
 
 use crate::controller::answer::explain::table_of;
 use crate::controller::kernel::KernelService;
@@ -14,7 +14,7 @@ use crate::controller::kernel::places::Placement;
 use crate::controller::kernel::trial::Trial;
 use crate::controller::state::State;
 use crate::controller::watch::observer::Moment;
-use crate::dataplane::{Counters, TableCounts, TableState};
+use crate::dataplane::{Changes, Counters, TableCounts, TableState};
 use crate::model::{Service, ServiceName};
 use crate::plan::ServicePlan;
 
@@ -44,9 +44,10 @@ impl State {
             dirty = self.all_services();
         }
         let mut given =
-            Placement { counters: self.counters()?, now: self.kernel.plane.clock(), ..Placement::default() };
-        let services: Vec<Service> =
-            self.desired.config.services.iter().filter(|service| dirty.contains(&service.name)).cloned().collect();
+            Placement { counters: self.counters_of(&dirty)?, now: self.kernel.plane.clock(), ..Placement::default() };
+        self.watch.shares.look_again(&dirty);
+        self.watch.publishing.look_again(&dirty);
+        let services: Vec<Service> = dirty.iter().filter_map(|name| self.service(name)).cloned().collect();
         let mut plans = Vec::with_capacity(services.len());
         let planned: Result<()> = services.iter().try_for_each(|service| {
             plans.push((service.name.clone(), self.plan(service, &mut given)?));
@@ -63,11 +64,17 @@ impl State {
             self.kernel.plane.reset_service_counters(&given.numbered)?;
             self.store.save_allocations(&self.kernel.allocations)?;
         }
-        let wanted = self.wanted_image(&plans, &removed, resync);
-        let mut changes = self.kernel.image.changes_to(&wanted);
+        let few = if resync || !removed.is_empty() { None } else { self.changed_entries(&plans) };
+        let (mut changes, wanted) = match few {
+            Some(changes) => (changes, None),
+            None => {
+                let wanted = self.wanted_image(&plans, &removed, resync);
+                (self.kernel.image.changes_to(&wanted), Some(wanted))
+            }
+        };
         let mut tables = unsynced.unwrap_or_default();
         let (publish, changed) = self.new_tables(&plans, &mut tables, resync, &mut changes, &given)?;
-        self.guard_changes(&plans, &mut changes, resync)?;
+        self.guard_changes(&plans, &removed, &mut changes, resync)?;
         changes.former.clone_from(&given.former);
         changes.remove_tables.clone_from(&given.freed_tables);
         changes.remove_tables.extend(self.unwanted_tables(&plans, tables));
@@ -77,7 +84,7 @@ impl State {
             return Ok(Vec::new());
         }
         if let Some(trial) = trial
-            && let Err(error) = self.try_tables(trial, &plans, &changes.publish)
+            && let Err(error) = self.try_tables(trial, &plans, &changes)
         {
             let (image, tables) = self.kernel.plane.read_back()?;
             (self.kernel.image, self.kernel.unsynced) = (image, Some(tables));
@@ -87,21 +94,42 @@ impl State {
         self.kernel.generation += u64::from(!changes.is_empty());
         let counts: BTreeMap<u32, TableCounts> =
             changes.publish.iter().map(|(place, table)| (*place, table.counts.clone())).collect();
+        let entries = if wanted.is_none() { changes.entries() } else { Changes::default() };
         if let Err(error) = self.kernel.plane.apply(changes) {
             let (image, tables) = self.kernel.plane.read_back()?;
             (self.kernel.image, self.kernel.unsynced) = (image, Some(tables));
             return Err(error);
         }
-        self.kernel.image = wanted;
+        match wanted {
+            Some(wanted) => self.kernel.image = wanted,
+            None => self.kernel.image.follow(&entries),
+        }
         self.note_applied(plans, &counts, &removed, given, &because);
         Ok(changed)
     }
 
+    /// These services, and those whose tables were planned with other weights than are in force now.
+    pub(crate) fn out_of_weight(&self, mut names: BTreeSet<ServiceName>) -> BTreeSet<ServiceName> {
+        let as_planned = |service: &Service| {
+            let Some(programmed) = self.kernel.programmed.get(&service.name) else { return false };
+            let weights =
+                service.backends.iter().map(|backend| (&backend.name, self.effective(service, backend).weight));
+            let planned = programmed.plan.weighted.iter().map(|weighted| (&weighted.name, weighted.weight));
+            weights.filter(|(_, weight)| !weight.is_zero()).eq(planned)
+        };
+        let services = self.desired.config.services.iter();
+        names.extend(services.filter(|service| !as_planned(service)).map(|service| service.name.clone()));
+        names
+    }
+
     /// Tables that nobody wants; a former one is wanted while it is in use.
     fn unwanted_tables(&self, plans: &[(ServiceName, ServicePlan)], tables: TableState) -> Vec<u32> {
-        let former =
-            |place: &u32| plans.iter().any(|(_, plan)| plan.entry.has(flags::FORMER) && plan.entry.table ^ 1 == *place);
-        tables.into_keys().filter(|place| !former(place)).collect()
+        if tables.is_empty() {
+            return Vec::new();
+        }
+        let with_former = plans.iter().filter(|(_, plan)| plan.entry.has(flags::FORMER));
+        let former: BTreeSet<u32> = with_former.map(|(_, plan)| plan.entry.table ^ 1).collect();
+        tables.into_keys().filter(|place| !former.contains(place)).collect()
     }
 
     fn note_applied(
@@ -118,13 +146,14 @@ impl State {
         for name in removed {
             self.kernel.programmed.remove(name);
         }
-        let now = Moment::new(Instant::now(), &given.counters);
+        let now = Moment::of_some(Instant::now(), &given.counters);
         let because = if because.is_empty() { "routes, neighbours or health".to_owned() } else { because.join("; ") };
         let tables =
             plans.iter().map(|(name, plan)| table_of(name, plan, because.clone(), self.kernel.generation)).collect();
         if let Err(error) = self.kernel.journal.note(tables) {
             log::warn!("{error:#}");
         }
+        published.keys().for_each(|place| drop(self.watch.drift.astray.remove(place)));
         for (name, plan) in plans {
             let place = plan.entry.table;
             let before = self.kernel.programmed.remove(&name);
@@ -145,6 +174,20 @@ impl State {
         }
         given.freed.iter().for_each(|index| self.kernel.pools.backends.give_back(u32::from(*index)));
         given.freed_numbers.iter().for_each(|number| self.kernel.pools.services.give_back(u32::from(*number)));
+    }
+
+    /// Counters of the backends that these services have in the kernel.
+    fn counters_of(&self, services: &BTreeSet<ServiceName>) -> Result<BTreeMap<BackendIndex, Counters>> {
+        let allocations = &self.kernel.allocations;
+        let placed = services.iter().flat_map(|name| allocations.of_service(name));
+        let indices: Vec<BackendIndex> = placed.map(|(_, allocated)| allocated.index).collect();
+        // Read in one go, one costs a tenth.
+        if indices.len() < self.kernel.pools.backends.in_use() / 10 {
+            return self.kernel.plane.counters_of(&indices);
+        }
+        let all = self.counters()?;
+        let of = |index: BackendIndex| (index, all.get(usize::from(index)).copied().unwrap_or_default());
+        Ok(indices.into_iter().map(of).collect())
     }
 
     /// Counters by index, as the kernel has them.

@@ -1,7 +1,7 @@
-//! A change of tables is tried before it is made: in a shadow of the program and its maps, a packet for each slot must go to
-//! the very backend that was planned.
+//! A change of tables is tried before it is made: in a shadow of the program and its maps, packets of slots of each backend,
+//! of those that move and of those that stay, must go to the very backend that was planned.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::{Result, ensure};
@@ -9,21 +9,20 @@ use balancer_common::layout::ServiceEntry;
 use balancer_common::slot::{BackendIndex, NO_BACKEND};
 
 use crate::controller::state::State;
-use crate::dataplane::{Image, NewTable, Shadow, XDP_REDIRECT, XDP_TX};
+use crate::dataplane::{Changes, Image, Shadow, XDP_REDIRECT, XDP_TX};
 use crate::model::{Service, ServiceName};
 use crate::opening::Opening;
 use crate::plan::{ServicePlan, slot_of};
 
-/// How many packets a change may cost: of a config file, about a second; of a command, a hundredth of one.
+/// How many packets a change may cost: of a config file, some tens of milliseconds; of a command, a few.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Trial {
     pub(crate) packets: usize,
 }
 
 impl Trial {
-    /// All slots of a few services, a part of each of many.
-    pub(crate) const FILE: Self = Self { packets: 400_000 };
-    pub(crate) const COMMAND: Self = Self { packets: 4_096 };
+    pub(crate) const FILE: Self = Self { packets: 8_192 };
+    pub(crate) const COMMAND: Self = Self { packets: 512 };
 }
 
 /// A second instance of the program, in which changes are tried.
@@ -54,10 +53,12 @@ impl State {
         &mut self,
         trial: Trial,
         plans: &[(ServiceName, ServicePlan)],
-        tables: &[(u32, NewTable)],
+        changes: &Changes,
     ) -> Result<()> {
+        let tables = &changes.publish;
+        let places: BTreeSet<u32> = tables.iter().map(|(place, _)| *place).collect();
         let tried: Vec<&(ServiceName, ServicePlan)> =
-            plans.iter().filter(|(_, plan)| tables.iter().any(|(place, _)| *place == plan.entry.table)).collect();
+            plans.iter().filter(|(_, plan)| places.contains(&plan.entry.table)).collect();
         if tried.is_empty() {
             return Ok(());
         }
@@ -67,7 +68,6 @@ impl State {
             plan.add_backends(&mut image);
         }
         image.sort_ranges();
-        let highest = tried.iter().flat_map(|(_, plan)| &plan.backends).map(|(index, _)| *index).max().unwrap_or(0);
         let mut shadow = match self.kernel.rehearsal.shadow.take() {
             Some(shadow) => shadow,
             None => match self.kernel.plane.shadow() {
@@ -81,13 +81,18 @@ impl State {
             },
         };
         shadow.prepare(image, tables)?;
-        let each = (trial.packets / tried.len()).max(256);
+        let moved: HashMap<u32, &[u32]> =
+            changes.opened.iter().map(|opened| (opened.number, opened.slots.as_slice())).collect();
+        let each = trial.packets / tried.len();
         let outcome = tried.iter().try_for_each(|(name, plan)| {
-            let Some(service) = self.desired.config.services.iter().find(|service| service.name == *name) else { return Ok(()) };
-            let before = shadow.packets(highest)?;
+            let Some(service) = self.service(name) else { return Ok(()) };
+            let indices: Vec<BackendIndex> = plan.weighted.iter().map(|weighted| weighted.index).collect();
+            let before = shadow.packets_of(&indices)?;
             let mut wanted: BTreeMap<BackendIndex, u64> = BTreeMap::new();
             let owners = plan.owners();
-            for flow in flows(service, &plan.entry, each) {
+            let moved = moved.get(&u32::from(plan.entry.number)).copied().unwrap_or_default();
+            let flows = chosen(service, &plan.entry, &Kinds::of(&owners, moved), each);
+            for flow in flows {
                 let owner = owners[flow.slot as usize];
                 let answer = shadow.send(&flow.frame)?;
                 let goes = matches!(answer, XDP_TX | XDP_REDIRECT);
@@ -99,10 +104,11 @@ impl State {
                 );
                 *wanted.entry(owner).or_default() += u64::from(goes);
             }
-            let after = shadow.packets(highest)?;
+            let after = shadow.packets_of(&indices)?;
             for weighted in &plan.weighted {
-                let at = usize::from(weighted.index);
-                let (got, should) = (after[at] - before[at], wanted.get(&weighted.index).copied().unwrap_or(0));
+                let at = &weighted.index;
+                let got = after.get(at).copied().unwrap_or(0) - before.get(at).copied().unwrap_or(0);
+                let should = wanted.get(at).copied().unwrap_or(0);
                 ensure!(
                     got == should,
                     "tried before the change, {name}/{} got {got} packets instead of {should}: the table is not what was planned",
@@ -120,6 +126,72 @@ impl State {
 pub(crate) struct Trying {
     pub(crate) slot: u32,
     pub(crate) frame: Vec<u8>,
+}
+
+/// What slots are like to a trial: who owns each, and whether it has just moved there. Each kind is tried.
+struct Kinds<'a> {
+    owners: &'a [BackendIndex],
+    moved: Vec<bool>,
+    /// How many slots are of a kind.
+    slots: HashMap<(BackendIndex, bool), u32>,
+}
+
+impl<'a> Kinds<'a> {
+    fn of(owners: &'a [BackendIndex], moved: &[u32]) -> Self {
+        let mut kinds = Self { owners, moved: vec![false; owners.len()], slots: HashMap::new() };
+        for slot in moved {
+            if let Some(there) = kinds.moved.get_mut(*slot as usize) {
+                *there = true;
+            }
+        }
+        for slot in owners.iter().copied().zip(kinds.moved.iter().copied()) {
+            *kinds.slots.entry(slot).or_default() += 1;
+        }
+        kinds
+    }
+
+    fn kind(&self, slot: u32) -> (BackendIndex, bool) {
+        (self.owners[slot as usize], self.moved[slot as usize])
+    }
+}
+
+/// Slots of each kind that are tried, also where that makes more packets than were asked for.
+const OF_A_KIND: u32 = 3;
+/// Flows that are looked through for those of rare kinds, of as many as the table has slots.
+const LOOKED_THROUGH: u32 = 3;
+
+/// First flows of different slots, some of each kind of slot, then others, `most` in all.
+fn chosen(service: &Service, entry: &ServiceEntry, kinds: &Kinds<'_>, most: usize) -> Vec<Trying> {
+    let mut missing: HashMap<_, u32> =
+        kinds.slots.iter().map(|(kind, slots)| (*kind, (*slots).min(OF_A_KIND))).collect();
+    let mut flows = Vec::new();
+    let mut seen = vec![false; entry.table_size as usize];
+    let mut take = |flows: &mut Vec<Trying>, source: SocketAddr, slot: u32| {
+        if !std::mem::replace(&mut seen[slot as usize], true) {
+            let opening = Opening::new(service.protocol, source, SocketAddr::new(service.address, service.port));
+            flows.push(Trying { slot, frame: opening.frame() });
+            return true;
+        }
+        false
+    };
+    for number in 0..entry.table_size.saturating_mul(LOOKED_THROUGH) {
+        let room = flows.len() + missing.len() * OF_A_KIND as usize <= most;
+        if missing.is_empty() && !room {
+            break;
+        }
+        let source = client(service.address.is_ipv4(), number);
+        let slot = slot_of(entry, source, service.port);
+        let kind = kinds.kind(slot);
+        let is_missing = missing.contains_key(&kind);
+        if (is_missing || room) && take(&mut flows, source, slot) && is_missing {
+            let left = missing.entry(kind).or_default();
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                missing.remove(&kind);
+            }
+        }
+    }
+    flows
 }
 
 /// Flows of as many different slots as there are, `most` at most.

@@ -74,8 +74,10 @@ struct Moment {
 impl State {
     /// Looks at everything; answers which alarms came and which went.
     pub(crate) fn watch_alarms(&mut self) -> Vec<Alarm> {
-        match self.counts() {
-            Ok(counts) => {
+        self.watch_shares();
+        match self.due_counts(Instant::now()) {
+            Ok(None) => {}
+            Ok(Some(counts)) => {
                 let (moments, at) = (&mut self.watch.watchtower.moments, Instant::now());
                 while moments.len() > 1 && at.duration_since(moments[1].at) >= WINDOW {
                     moments.pop_front();
@@ -86,7 +88,7 @@ impl State {
         }
         let mut raised: Vec<Raised> = self.watch.drift.gaps.iter().chain(&self.skewed()).filter_map(of_gap).collect();
         if self.desired.applied_at.elapsed().is_ok_and(|since| since > SETTLING) {
-            raised.extend(self.share_gaps().iter().filter_map(of_gap));
+            raised.extend(self.known_share_gaps().filter_map(of_gap));
         }
         raised.extend(self.of_state());
         raised.extend(self.of_rates());

@@ -11,7 +11,7 @@ const NEAR_AFTER_LOSS: f64 = 0.9;
 pub(super) fn check(lint: &Lint<'_>) {
     unknown(lint);
     let prediction = lint.prediction;
-    let singles = prediction.worst_of(&prediction.single_losses());
+    let singles = prediction.worst_of_one();
     let domains = prediction.domain_losses();
     let groups: Vec<Vec<usize>> = domains.iter().map(|(_, servers)| servers.clone()).collect();
     let by_domain = prediction.worst_of(&groups);
