@@ -123,10 +123,15 @@ impl Controller {
         match command {
             Command::Status { service, answer } => drop(answer.send(self.running.status(service.as_ref()))),
             Command::Weight { id, weight, asked, answer } => {
-                drop(answer.send(self.running.set_weight(&id, weight, asked)));
+                let outcome = self.running.set_weight(&id, weight, asked);
+                // Who has the answer finds it in the metrics.
+                self.publish();
+                drop(answer.send(outcome));
             }
             Command::Drain { id, drain, asked, answer } => {
-                drop(answer.send(self.running.set_drain(&id, drain, asked)));
+                let outcome = self.running.set_drain(&id, drain, asked);
+                self.publish();
+                drop(answer.send(outcome));
             }
             Command::Verify { service, answer } => drop(answer.send(self.running.verify(service.as_ref()))),
             Command::StartDrill { fault, answer } => drop(answer.send(self.running.start_drill(fault))),
@@ -137,11 +142,13 @@ impl Controller {
             Command::Reload { caller, answer } => {
                 let outcome = self.running.reload(caller.map(|caller| caller.uid), "reload");
                 self.follow_config();
+                self.publish();
                 drop(answer.send(outcome));
             }
             Command::Apply { request, caller, answer } => {
                 let outcome = self.running.propose(&proposal(request, caller));
                 self.follow_config();
+                self.publish();
                 drop(answer.send(outcome));
             }
             Command::Plan { request, answer } => drop(answer.send(self.running.preview(&request))),
@@ -149,12 +156,14 @@ impl Controller {
             Command::Confirm { caller, answer } => {
                 let outcome = self.running.confirm(caller.uid);
                 self.follow_config();
+                self.publish();
                 drop(answer.send(outcome));
             }
             Command::Rollback { request, caller, answer } => {
                 let asked = ChangeRequest { uid: Some(caller.uid), reason: request.reason, ..ChangeRequest::default() };
                 let outcome = self.running.rollback(request.generation, asked);
                 self.follow_config();
+                self.publish();
                 drop(answer.send(outcome));
             }
             Command::History { answer } => {

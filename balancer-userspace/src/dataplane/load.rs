@@ -248,7 +248,7 @@ impl DataPlane {
         counters::read_drops(self.drops_fd.as_fd())
     }
 
-    pub fn drops_by_reason(&self) -> Result<std::collections::BTreeMap<&'static str, u64>> {
+    pub fn drops_by_reason(&self) -> Result<BTreeMap<&'static str, u64>> {
         Ok(Reason::ALL.iter().map(|reason| reason.label()).zip(self.drops()?).collect())
     }
 

@@ -74,17 +74,17 @@ impl Family {
     }
 }
 
-fn family(name: &'static str, help: &str, kind: Kind, samples: impl IntoIterator<Item = Sample>) -> Family {
+fn family(name: &'static str, help: &str, kind: Kind, samples: Vec<Sample>) -> Family {
     let mut family = Family::new(name, help, kind);
     samples.into_iter().for_each(|(labels, value)| family.add(&labels, "", value));
     family
 }
 
-pub(super) fn counter(name: &'static str, help: &str, samples: impl IntoIterator<Item = Sample>) -> Family {
+pub(super) fn counter(name: &'static str, help: &str, samples: Vec<Sample>) -> Family {
     family(name, help, Kind::Counter, samples)
 }
 
-pub(super) fn gauge(name: &'static str, help: &str, samples: impl IntoIterator<Item = Sample>) -> Family {
+pub(super) fn gauge(name: &'static str, help: &str, samples: Vec<Sample>) -> Family {
     family(name, help, Kind::Gauge, samples)
 }
 
@@ -94,9 +94,9 @@ mod tests {
 
     #[test]
     fn what_a_label_may_not_hold_is_escaped_and_nothing_is_no_family() {
-        let family = gauge("up", "Up.", [(labels(&[("a", "x\"y\\z\n"), ("b", "")]), 0.5)]);
+        let family = gauge("up", "Up.", vec![(labels(&[("a", "x\"y\\z\n"), ("b", "")]), 0.5)]);
         assert_eq!(family.text(), Some("# HELP up Up.\n# TYPE up gauge\nup{a=\"x\\\"y\\\\z\\n\",b=\"\"} 0.5\n"));
-        assert_eq!(counter("up", "Up.", []).text(), None);
-        assert_eq!(counter("n", "N.", [(String::new(), 3.0)]).text(), Some("# HELP n N.\n# TYPE n counter\nn 3\n"));
+        assert_eq!(counter("up", "Up.", Vec::new()).text(), None);
+        assert_eq!(counter("n", "N.", vec![(String::new(), 3.0)]).text(), Some("# HELP n N.\n# TYPE n counter\nn 3\n"));
     }
 }

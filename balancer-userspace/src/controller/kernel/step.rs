@@ -47,7 +47,10 @@ impl State {
             Placement { counters: self.counters_of(&dirty)?, now: self.kernel.plane.clock(), ..Placement::default() };
         self.watch.shares.look_again(&dirty);
         self.watch.publishing.look_again(&dirty);
-        let services: Vec<Service> = dirty.iter().filter_map(|name| self.service(name)).cloned().collect();
+        let all = &self.desired.config.services;
+        // In the order of the file, in which places are given.
+        let places: BTreeSet<usize> = dirty.iter().filter_map(|name| all.position(name)).collect();
+        let services: Vec<Service> = places.into_iter().map(|place| all[place].clone()).collect();
         let mut plans = Vec::with_capacity(services.len());
         let planned: Result<()> = services.iter().try_for_each(|service| {
             plans.push((service.name.clone(), self.plan(service, &mut given)?));
