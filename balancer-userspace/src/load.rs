@@ -45,6 +45,14 @@ impl Load {
     }
 }
 
+impl Amount {
+    /// The lesser of each; what one does not know is the other's.
+    pub fn least(self, other: Self) -> Self {
+        let least = |a: Option<u64>, b: Option<u64>| a.into_iter().chain(b).min();
+        Self { new_flows: least(self.new_flows, other.new_flows), bits: least(self.bits, other.bits) }
+    }
+}
+
 /// Loads of all servers of a config.
 #[derive(Debug, Clone)]
 pub struct Prediction<'c> {

@@ -218,12 +218,6 @@ impl Amount {
     pub fn is_known(self) -> bool {
         self.new_flows.is_some() || self.bits.is_some()
     }
-
-    /// The lesser of each; what one does not know is the other's.
-    pub fn least(self, other: Self) -> Self {
-        let least = |a: Option<u64>, b: Option<u64>| a.into_iter().chain(b).min();
-        Self { new_flows: least(self.new_flows, other.new_flows), bits: least(self.bits, other.bits) }
-    }
 }
 
 /// Generic UDP encapsulation (draft-ietf-intarea-gue); used where the service forwards by it.
