@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::State;
+use axum::extract::{Path as UrlPath, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -13,12 +13,13 @@ use tokio::net::TcpListener;
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::controller::answer::published::Reader;
 use crate::controller::handle::{Handle, Refusal};
+use crate::model::ServiceName;
 use crate::{listener, metrics};
 
 /// How long the controller may take to show that it is alive.
 const ALIVE: Duration = Duration::from_secs(1);
-const SCRAPE: Duration = Duration::from_secs(30);
 /// For so long all who ask for metrics share one encoded answer.
 const SHARED: Duration = Duration::from_secs(1);
 /// Of all descriptors, the last tenth is for probes, the control socket and maps.
@@ -28,6 +29,7 @@ const KEPT: u64 = 10;
 #[derive(Clone)]
 struct Answering {
     handle: Handle,
+    reader: Arc<Reader>,
     scrapes: Scrapes,
 }
 
@@ -36,7 +38,7 @@ struct Answering {
 struct Scrapes(Arc<Mutex<Option<(Instant, Bytes)>>>);
 
 impl Scrapes {
-    async fn get(&self, make: impl Future<Output = Result<Bytes, String>>) -> Result<Bytes, String> {
+    async fn get(&self, make: impl Future<Output = Result<Bytes, Refusal>>) -> Result<Bytes, Refusal> {
         let mut last = self.0.lock().await;
         if let Some((at, text)) = &*last
             && at.elapsed() < SHARED
@@ -60,40 +62,58 @@ impl Scrapes {
 }
 
 /// Answers requests until `stopped` is true.
-pub async fn serve(listener: TcpListener, handle: Handle, stopped: watch::Receiver<bool>) {
+pub async fn serve(listener: TcpListener, handle: Handle, reader: Reader, stopped: watch::Receiver<bool>) {
     let app = Router::new()
         .route("/metrics", get(scrape))
+        .route("/metrics/service/{name}", get(scrape_service))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
-        .fallback(|| async { (StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n") })
-        .with_state(Answering { handle, scrapes: Scrapes::default() });
+        .fallback(|| async {
+            (StatusCode::NOT_FOUND, "there are /metrics, /metrics/service/NAME, /healthz and /readyz\n")
+        })
+        .with_state(Answering { handle, reader: Arc::new(reader), scrapes: Scrapes::default() });
     listener::serve(listener, app, |_| (), KEPT, stopped).await;
 }
 
-async fn scrape(State(answering): State<Answering>) -> Response {
-    match answering.scrapes.get(encoded(&answering.handle)).await {
-        Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response(),
-        Err(reason) => unavailable(&reason),
+#[derive(serde::Deserialize)]
+struct Only {
+    service: Option<ServiceName>,
+}
+
+async fn scrape(State(answering): State<Answering>, Query(only): Query<Only>) -> Response {
+    match only.service {
+        Some(service) => page(encoded(answering.reader, Some(service)).await),
+        None => page(answering.scrapes.get(encoded(answering.reader, None)).await),
     }
 }
 
-async fn encoded(handle: &Handle) -> Result<Bytes, String> {
-    let snapshot = match timeout(SCRAPE, handle.metrics()).await {
-        Ok(Ok(snapshot)) => snapshot,
-        Ok(Err(refusal)) => return Err(refusal.to_string()),
-        Err(_) => return Err("the controller is busy".to_owned()),
-    };
+async fn scrape_service(State(answering): State<Answering>, UrlPath(service): UrlPath<ServiceName>) -> Response {
+    page(encoded(answering.reader, Some(service)).await)
+}
+
+fn page(encoded: Result<Bytes, Refusal>) -> Response {
+    match encoded {
+        Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response(),
+        Err(Refusal::NotFound(why)) => (StatusCode::NOT_FOUND, format!("{why}\n")).into_response(),
+        Err(refusal) => unavailable(&refusal.to_string()),
+    }
+}
+
+/// Of all services, or of one.
+async fn encoded(reader: Arc<Reader>, only: Option<ServiceName>) -> Result<Bytes, Refusal> {
     // Hundreds of thousands of lines are not for the thread that serves others.
     let encode = move || {
-        let text = metrics::encode(&snapshot);
-        drop(snapshot);
-        give_back_memory();
+        let text = reader.snapshot(only.as_ref()).and_then(|snapshot| {
+            metrics::encode(&snapshot).map_err(|error| Refusal::Failed(format!("the page can't be written: {error}")))
+        });
+        if only.is_none() {
+            give_back_memory();
+        }
         text
     };
     match tokio::task::spawn_blocking(encode).await {
-        Ok(Ok(text)) => Ok(text.into()),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(error) => Err(error.to_string()),
+        Ok(text) => text.map(Into::into),
+        Err(error) => Err(Refusal::Failed(error.to_string())),
     }
 }
 
@@ -134,7 +154,8 @@ mod tests {
     #[tokio::test]
     async fn scrapes_within_a_second_share_one_answer_and_a_failed_one_is_shared_with_nobody() {
         let scrapes = Scrapes::default();
-        assert_eq!(scrapes.get(async { Err("busy".to_owned()) }).await, Err("busy".to_owned()));
+        let busy = || Refusal::Failed("busy".to_owned());
+        assert_eq!(scrapes.get(async { Err(busy()) }).await, Err(busy()));
         let one = |text: &'static str| async move { Ok(Bytes::from(text)) };
         assert_eq!(scrapes.get(one("first")).await, Ok(Bytes::from("first")));
         let (second, third) = tokio::join!(scrapes.get(one("second")), scrapes.get(one("third")));

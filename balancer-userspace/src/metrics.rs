@@ -1,11 +1,13 @@
 //! `/metrics`: what the controller knows, in Prometheus' terms (DESIGN contract: `balancer_*`, base units, config names as labels).
 
+mod text;
 mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Encoder, Registry, TextEncoder};
+
+use self::text::{Family, Kind, Sample, counter, gauge, labels};
 
 pub use self::watch::{WatchSample, WatchedBackend};
 use crate::control::api::{ServiceStatus, Shares};
@@ -86,78 +88,75 @@ impl From<&ServiceStatus> for ServiceSample {
 pub fn encode(snapshot: &Snapshot) -> prometheus::Result<String> {
     let process = Registry::new();
     process.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
-    let mut families = families(snapshot);
-    families.extend(process.gather());
-    let mut text = Vec::new();
-    // Encoded directly: a registry would copy half a million samples once more.
-    TextEncoder::new().encode(&families, &mut text)?;
-    String::from_utf8(text).map_err(|error| prometheus::Error::Msg(error.to_string()))
-}
-
-fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {
+    let mut of_process = Vec::new();
+    TextEncoder::new().encode(&process.gather(), &mut of_process)?;
+    let of_process = String::from_utf8(of_process).map_err(|error| prometheus::Error::Msg(error.to_string()))?;
     let mut families = backend_families(snapshot);
     families.extend(service_families(snapshot));
     families.extend(controller_families(snapshot));
     families.extend(watch::families(&snapshot.watch));
-    // A family without samples is an error to the encoder.
-    families.retain(|family| !family.get_metric().is_empty());
-    families
+    let texts: Vec<&str> = families.iter().filter_map(Family::text).chain([of_process.as_str()]).collect();
+    Ok(texts.concat())
 }
 
-fn backend_families(snapshot: &Snapshot) -> Vec<MetricFamily> {
+fn backend_families(snapshot: &Snapshot) -> Vec<Family> {
     let pairs = || snapshot.services.iter().flat_map(|s| s.backends.iter().map(move |b| (s, b)));
-    let each = |value: fn(&BackendSample) -> f64| {
-        let sample = move |(s, b): (&ServiceSample, &BackendSample)| {
-            (labels(&[("service", s.name.as_str()), ("backend", b.name.as_str())]), value(b))
-        };
-        pairs().map(sample).collect()
+    // Made once for all metrics of a backend.
+    let named = |(s, b): (&ServiceSample, _)| {
+        let b: &BackendSample = b;
+        labels(&[("service", s.name.as_str()), ("backend", b.name.as_str())])
     };
-    let timed = pairs().filter_map(|(s, b)| {
-        Some((labels(&[("service", s.name.as_str()), ("backend", b.name.as_str())]), b.check_seconds?))
-    });
-    let shares = pairs().flat_map(|(s, b)| {
-        let layer = move |(layer, share): (&str, Option<f64>)| {
-            let names = [("service", s.name.as_str()), ("backend", b.name.as_str()), ("layer", layer)];
-            share.map(|share| (labels(&names), share))
-        };
-        layers(&b.share).into_iter().filter_map(layer)
-    });
+    let all: Vec<(String, &BackendSample)> = pairs().map(|pair| (named(pair), pair.1)).collect();
+    let each = |name, help, kind, value: fn(&BackendSample) -> Option<f64>| {
+        let mut family = Family::new(name, help, kind);
+        for (labels, backend) in &all {
+            if let Some(value) = value(backend) {
+                family.add(labels, "", value);
+            }
+        }
+        family
+    };
+    let counter = |name, help, value| each(name, help, Kind::Counter, value);
+    let gauge = |name, help, value| each(name, help, Kind::Gauge, value);
+    let mut shares = Family::new("balancer_backend_share_ratio", "Fraction of the service, by layer.", Kind::Gauge);
+    for (labels, backend) in &all {
+        for (layer, share) in layers(&backend.share) {
+            if let Some(share) = share {
+                shares.add(labels, layer, share);
+            }
+        }
+    }
     vec![
-        counter("balancer_backend_packets_total", "Packets sent to the backend.", each(|b| b.packets as f64)),
-        counter("balancer_backend_bytes_total", "Bytes of IP packets sent to the backend.", each(|b| b.bytes as f64)),
-        counter("balancer_backend_new_flows_total", "Flows begun on the backend.", each(|b| b.new_flows as f64)),
-        gauge(
-            "balancer_backend_up",
-            "1 where health lets the backend take flows.",
-            each(|b| f64::from(u8::from(b.up))),
-        ),
-        gauge("balancer_backend_weight", "Weight in force before health and drain.", each(|b| f64::from(b.weight))),
-        gauge(
-            "balancer_backend_weight_effective",
-            "Weight after health, drain and reachability.",
-            each(|b| f64::from(b.effective_weight)),
-        ),
-        gauge("balancer_backend_share_ratio", "Fraction of the service, by layer.", shares.collect()),
-        gauge("balancer_backend_check_duration_seconds", "Duration of the last health check.", timed.collect()),
-        counter(
-            "balancer_backend_check_failures_total",
-            "Failed health checks since the controller started.",
-            each(|b| b.check_failures as f64),
-        ),
+        counter("balancer_backend_packets_total", "Packets sent to the backend.", |b| Some(b.packets as f64)),
+        counter("balancer_backend_bytes_total", "Bytes of IP packets sent to the backend.", |b| Some(b.bytes as f64)),
+        counter("balancer_backend_new_flows_total", "Flows begun on the backend.", |b| Some(b.new_flows as f64)),
+        gauge("balancer_backend_up", "1 where health lets the backend take flows.", |b| {
+            Some(f64::from(u8::from(b.up)))
+        }),
+        gauge("balancer_backend_weight", "Weight in force before health and drain.", |b| Some(f64::from(b.weight))),
+        gauge("balancer_backend_weight_effective", "Weight after health, drain and reachability.", |b| {
+            Some(f64::from(b.effective_weight))
+        }),
+        shares,
+        gauge("balancer_backend_check_duration_seconds", "Duration of the last health check.", |b| b.check_seconds),
+        counter("balancer_backend_check_failures_total", "Failed health checks since the controller started.", |b| {
+            Some(b.check_failures as f64)
+        }),
     ]
 }
 
+/// Each with the label that is added for it.
 fn layers(shares: &Shares) -> [(&'static str, Option<f64>); 5] {
     [
-        ("config", shares.config),
-        ("effective", shares.effective),
-        ("planned", shares.planned),
-        ("kernel", shares.kernel),
-        ("observed", shares.observed),
+        (",layer=\"config\"", shares.config),
+        (",layer=\"effective\"", shares.effective),
+        (",layer=\"planned\"", shares.planned),
+        (",layer=\"kernel\"", shares.kernel),
+        (",layer=\"observed\"", shares.observed),
     ]
 }
 
-fn service_families(snapshot: &Snapshot) -> Vec<MetricFamily> {
+fn service_families(snapshot: &Snapshot) -> Vec<Family> {
     let each = |value: fn(&ServiceSample) -> f64| {
         let sample = |s: &ServiceSample| (labels(&[("service", s.name.as_str())]), value(s));
         snapshot.services.iter().map(sample).collect()
@@ -168,8 +167,10 @@ fn service_families(snapshot: &Snapshot) -> Vec<MetricFamily> {
         };
         s.events.iter().map(event)
     });
+    let skewed = snapshot.watch.backends.iter().filter(|backend| backend.skew != 0.0);
+    let skewed: BTreeSet<&ServiceName> = skewed.map(|backend| &backend.id.service).collect();
     let gaps = snapshot.services.iter().flat_map(|service| {
-        gaps(service, &snapshot.watch).into_iter().map(move |(from, to, gap)| {
+        gaps(service, skewed.contains(&service.name)).into_iter().map(move |(from, to, gap)| {
             let names = [("service", service.name.as_str()), ("from", from), ("to", to)];
             (labels(&names), f64::from(u8::from(gap)))
         })
@@ -197,7 +198,7 @@ fn service_families(snapshot: &Snapshot) -> Vec<MetricFamily> {
 
 /// Between each layer and the next: whether any backend's share differs, by more than a slot where a table rounds, and by
 /// more than chance where flows are counted.
-fn gaps(service: &ServiceSample, watch: &WatchSample) -> [(&'static str, &'static str, bool); 4] {
+fn gaps(service: &ServiceSample, skewed: bool) -> [(&'static str, &'static str, bool); 4] {
     let slot = 1.0 / f64::from(service.table_size.max(1));
     let differs = |of: fn(&Shares) -> (Option<f64>, Option<f64>), tolerance: f64| {
         service.backends.iter().any(|backend| {
@@ -205,7 +206,6 @@ fn gaps(service: &ServiceSample, watch: &WatchSample) -> [(&'static str, &'stati
             (a.unwrap_or(0.0) - b.unwrap_or(0.0)).abs() > tolerance
         })
     };
-    let skewed = watch.backends.iter().any(|backend| backend.id.service == service.name && backend.skew != 0.0);
     [
         ("config", "effective", differs(|s| (s.config, s.effective), 1e-9)),
         ("effective", "planned", differs(|s| (s.effective, s.planned), slot)),
@@ -214,7 +214,7 @@ fn gaps(service: &ServiceSample, watch: &WatchSample) -> [(&'static str, &'stati
     ]
 }
 
-fn controller_families(snapshot: &Snapshot) -> Vec<MetricFamily> {
+fn controller_families(snapshot: &Snapshot) -> Vec<Family> {
     let by = |name: &str, values: Vec<(&str, f64)>| -> Vec<Sample> {
         values.into_iter().map(|(label, value)| (labels(&[(name, label)]), value)).collect()
     };
@@ -224,7 +224,7 @@ fn controller_families(snapshot: &Snapshot) -> Vec<MetricFamily> {
         (labels(&names), f64::from(u8::from(mode.is_some())))
     });
     let counts = |map: &BTreeMap<&'static str, u64>| map.iter().map(|(k, v)| (*k, *v as f64)).collect::<Vec<_>>();
-    let one = |value: f64| vec![(Vec::new(), value)];
+    let one = |value: f64| vec![(String::new(), value)];
     vec![
         counter(
             "balancer_dropped_packets_total",
@@ -251,49 +251,6 @@ fn controller_families(snapshot: &Snapshot) -> Vec<MetricFamily> {
             vec![(labels(&[("version", env!("CARGO_PKG_VERSION"))]), 1.0)],
         ),
     ]
-}
-
-type Sample = (Vec<LabelPair>, f64);
-
-fn labels(pairs: &[(&str, &str)]) -> Vec<LabelPair> {
-    let pair = |(name, value): &(&str, &str)| {
-        let mut pair = LabelPair::default();
-        pair.set_name((*name).to_owned());
-        pair.set_value((*value).to_owned());
-        pair
-    };
-    pairs.iter().map(pair).collect()
-}
-
-fn family(name: &str, help: &str, kind: MetricType, metrics: Vec<Metric>) -> MetricFamily {
-    let mut family = MetricFamily::default();
-    family.set_name(name.to_owned());
-    family.set_help(help.to_owned());
-    family.set_field_type(kind);
-    family.set_metric(metrics);
-    family
-}
-
-fn counter(name: &str, help: &str, samples: Vec<Sample>) -> MetricFamily {
-    let metric = |(labels, value)| {
-        let mut counter = Counter::default();
-        counter.set_value(value);
-        let mut metric = Metric::from_label(labels);
-        metric.set_counter(counter);
-        metric
-    };
-    family(name, help, MetricType::COUNTER, samples.into_iter().map(metric).collect())
-}
-
-fn gauge(name: &str, help: &str, samples: Vec<Sample>) -> MetricFamily {
-    let metric = |(labels, value)| {
-        let mut gauge = Gauge::default();
-        gauge.set_value(value);
-        let mut metric = Metric::from_label(labels);
-        metric.set_gauge(gauge);
-        metric
-    };
-    family(name, help, MetricType::GAUGE, samples.into_iter().map(metric).collect())
 }
 
 #[cfg(test)]

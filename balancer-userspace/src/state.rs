@@ -90,6 +90,13 @@ pub struct Allocations {
     pub passed: BTreeMap<BackendId, IpAddr>,
 }
 
+impl Allocations {
+    /// Backends of a service, without looking at the others.
+    pub fn of_service<'a>(&'a self, service: &'a ServiceName) -> impl Iterator<Item = (&'a BackendId, &'a Allocated)> {
+        self.backends.range(BackendId::first_of(service)..).take_while(move |(id, _)| id.service == *service)
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Leaving {
     pub id: BackendId,

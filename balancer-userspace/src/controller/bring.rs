@@ -28,6 +28,15 @@ pub(crate) enum Next {
     Overrides(Overrides),
 }
 
+/// Which services a change concerns.
+#[derive(Debug, Clone)]
+pub(crate) enum Dirty {
+    All,
+    /// These, and those whose tables were planned with other weights than are in force then.
+    Differing(BTreeSet<ServiceName>),
+    Only(BTreeSet<ServiceName>),
+}
+
 /// A config, and what commands set over it.
 #[derive(Debug, Clone)]
 pub(crate) struct Whole {
@@ -99,12 +108,12 @@ impl State {
     pub(crate) fn forward(
         &mut self,
         next: Next,
-        dirty: BTreeSet<ServiceName>,
+        dirty: Dirty,
         change: Change,
         writes: bool,
         guard: Option<Probation>,
     ) -> Result<Vec<BackendId>, Refusal> {
-        let checked = self.observed.checked.clone();
+        let checked = matches!(next, Next::Config(_)).then(|| self.observed.checked.clone());
         let before = self.desired.swap(next);
         let guarded = guard.is_some();
         if guarded {
@@ -116,7 +125,9 @@ impl State {
             if guarded {
                 self.desired.probation = None;
             }
-            self.observed.checked = checked;
+            if let Some(checked) = checked {
+                self.observed.checked = checked;
+            }
             self.detach_unwanted();
             // Where it can't be written it is tried again, as is said.
             self.keep(Part::Overrides).ok();
@@ -130,19 +141,22 @@ impl State {
         outcome
     }
 
-    fn try_forward(
-        &mut self,
-        dirty: BTreeSet<ServiceName>,
-        change: Change,
-        writes: bool,
-    ) -> Result<Vec<BackendId>, Refusal> {
+    fn try_forward(&mut self, dirty: Dirty, change: Change, writes: bool) -> Result<Vec<BackendId>, Refusal> {
         let failed = |error: anyhow::Error| Refusal::Failed(format!("{error:#}"));
-        self.attach_interfaces().map_err(Refusal::Invalid)?;
-        let ended = self.end_overrides();
-        self.forget_strangers();
-        let staged = if writes { self.stage_config()? } else { None };
-        // What a rollback needs, and what a restart needs.
-        self.store.save_content(&digest(self.desired.text.as_bytes()), &self.desired.text).map_err(failed)?;
+        let (mut ended, mut staged) = (Vec::new(), None);
+        if !matches!(dirty, Dirty::Only(_)) {
+            self.attach_interfaces().map_err(Refusal::Invalid)?;
+            ended = self.end_overrides();
+            self.forget_strangers();
+            staged = if writes { self.stage_config()? } else { None };
+            // What a rollback needs, and what a restart needs.
+            self.store.save_content(&digest(self.desired.text.as_bytes()), &self.desired.text).map_err(failed)?;
+        }
+        let dirty = match dirty {
+            Dirty::All => self.all_services(),
+            Dirty::Differing(services) => self.out_of_weight(services),
+            Dirty::Only(services) => services,
+        };
         self.keep(Part::Overrides).map_err(failed)?;
         self.reconcile(dirty, change).map_err(failed)?;
         if let Some(staged) = staged {

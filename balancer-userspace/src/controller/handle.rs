@@ -7,7 +7,6 @@ use tokio::sync::{mpsc, oneshot};
 use crate::control::api::Detached;
 use crate::controller::Controller;
 pub use crate::controller::transaction::ChangeRequest;
-use crate::metrics::Snapshot;
 use crate::spec::Diagnostics;
 
 /// Who asked for a change.
@@ -116,14 +115,6 @@ impl Handle {
             })
         })
         .await
-    }
-
-    pub async fn metrics(&self) -> Result<Snapshot, Refusal> {
-        let snapshot = self.run(|controller| {
-            let snapshot = controller.running.snapshot();
-            snapshot.map_err(|error| Refusal::Failed(format!("{error:#}")))
-        });
-        snapshot.await
     }
 
     /// Answers `Ok` once every service has been programmed into the kernel.

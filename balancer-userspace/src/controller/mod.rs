@@ -4,7 +4,7 @@
 //! said about it. `transaction` is the one way in for a new config.
 
 mod ahead;
-mod answer;
+pub mod answer;
 mod bring;
 mod desired;
 pub mod handle;
@@ -21,6 +21,7 @@ mod watch;
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -28,6 +29,7 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use self::ahead::Ahead;
+use self::answer::published::Published;
 use self::desired::file::{self, FileWatcher};
 use self::handle::{Handle, Job, Refusal};
 use self::kernel::step::Change;
@@ -76,6 +78,7 @@ pub(crate) struct Controller {
     told: mpsc::Receiver<Told>,
     webhooks: Webhooks,
     deliveries: (mpsc::UnboundedSender<Delivery>, mpsc::UnboundedReceiver<Delivery>),
+    published: tokio::sync::watch::Sender<Arc<Published>>,
     /// Set where the config file is to be watched.
     file: Option<FileWatcher>,
     manager: ServiceManager,
@@ -89,16 +92,21 @@ impl Controller {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !self.detached {
+            // Whether anything may be another that no step says.
+            let mut seen = true;
             tokio::select! {
                 job = jobs.recv() => match job {
                     Some(job) => job(&mut self).await,
                     None => break,
                 },
-                Some(report) = self.reports.recv() => self.take_reports(report),
+                Some(report) = self.reports.recv() => { self.take_reports(report); seen = false; }
                 Some(event) = self.events.recv() => self.take_event(event),
-                Some(told) = self.told.recv() => self.take_told(told),
+                Some(told) = self.told.recv() => { self.take_told(told); seen = false; }
                 Some(delivery) = self.deliveries.1.recv() => self.running.watch.watchtower.note_delivery(delivery),
-                () = sleep(kernel::fragments::LOOK), if !self.running.kernel.held.is_empty() => self.running.release_fragments(),
+                () = sleep(kernel::fragments::LOOK), if !self.running.kernel.held.is_empty() => {
+                    self.running.release_fragments();
+                    seen = false;
+                }
                 _ = signals.hangup.recv() => {
                     log::info!("SIGHUP: reading the config again");
                     self.reload_unasked("SIGHUP", &handle);
@@ -109,6 +117,9 @@ impl Controller {
                 }
                 _ = tick.tick() => self.tick(),
                 () = signals.stop.asked() => break,
+            }
+            if seen || self.running.watch.publishing.is_stale() {
+                self.publish();
             }
         }
         gate.abort();
@@ -123,10 +134,16 @@ impl Controller {
         Ok(())
     }
 
-    /// Changes what should run, and has everything else follow it.
+    /// For those who read without asking.
+    fn publish(&mut self) {
+        self.published.send_replace(Arc::new(self.running.published()));
+    }
+
+    /// Changes what should run, and has everything else follow it. Who has the answer finds it in the metrics.
     fn change<T>(&mut self, change: impl FnOnce(&mut State) -> T) -> T {
         let outcome = change(&mut self.running);
         self.follow_config();
+        self.publish();
         outcome
     }
 

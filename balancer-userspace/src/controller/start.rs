@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
@@ -19,6 +20,7 @@ use super::desired::file as file_watch;
 use super::desired::settling::Print;
 use super::{Controller, host};
 use crate::alarm::{Delivery, Webhooks};
+use crate::controller::answer::published::{Publishing, Reader};
 use crate::controller::desired::Desired;
 use crate::controller::desired::judged::Judged;
 use crate::controller::handle::Handle;
@@ -35,7 +37,9 @@ use crate::controller::unwritten::{Part, Unwritten};
 use crate::controller::watch::Watch;
 use crate::controller::watch::alarms::Watchtower;
 use crate::controller::watch::compare::Drift;
+use crate::controller::watch::counts::Layout;
 use crate::controller::watch::observer::Observer;
+use crate::controller::watch::shares::ShareGaps;
 use crate::controller::watch::traffic::Profile;
 use crate::dataplane::{DataPlane, Events, Lock, Pins, Told};
 use crate::health::{Health, Monitor};
@@ -120,6 +124,8 @@ pub(crate) async fn start(path: &Path, handle: Handle) -> Result<(Controller, Se
     let deliveries = mpsc::unbounded_channel();
     let webhooks = webhooks(&running.desired.config.node, &deliveries.0)?;
     let manager = ServiceManager::from_environment();
+    let (published, readers) = watch::channel(Arc::default());
+    let reader = Reader::new(readers, running.kernel.plane.counter_maps()?);
     let mut controller = Controller {
         running,
         monitor,
@@ -129,6 +135,7 @@ pub(crate) async fn start(path: &Path, handle: Handle) -> Result<(Controller, Se
         told,
         webhooks,
         deliveries,
+        published,
         file,
         manager,
         detached: false,
@@ -147,10 +154,11 @@ pub(crate) async fn start(path: &Path, handle: Handle) -> Result<(Controller, Se
     let command = format!("start with {}", path.display());
     controller.running.record_if_new(ChangeRequest { command, ..ChangeRequest::default() });
 
+    controller.publish();
     let (stop, stopped) = watch::channel(false);
     let mut tasks = vec![tokio::spawn(control::server::serve(control_listener, handle.clone(), stopped.clone()))];
     if let Some(listener) = http_listener {
-        tasks.push(tokio::spawn(http::serve(listener, handle, stopped)));
+        tasks.push(tokio::spawn(http::serve(listener, handle, reader, stopped)));
     }
     let control_socket = controller.running.desired.config.node.control_socket.clone();
     Ok((controller, Servers { stop, tasks, _lock: lock, control_socket }))
@@ -235,11 +243,12 @@ fn adopt(path: &Path, config: Config, state: StateDir, mut plane: DataPlane) -> 
     let older = || state.contents().iter().flat_map(|text| seeds_in(text)).collect();
     let journal = Journal::open(&config.node.state_dir, &config.services, config.node.seed, older);
     let healths = state.healths();
-    let owners: BTreeSet<u16> = tables.values().flatten().map(|slot| slot.owner()).collect();
+    let mut owns = vec![false; 1 << 16];
+    tables.values().flatten().for_each(|slot| owns[usize::from(slot.owner())] = true);
     let mut checked = HashMap::new();
     for (id, allocated) in &allocations.backends {
         // Who owned slots was up; that is better than not knowing.
-        let owned = || owners.contains(&allocated.index);
+        let owned = || owns[usize::from(allocated.index)];
         let health = match healths.get(id) {
             Some(health) if plane.adopted() => *health,
             _ if owned() => Health::Up,
@@ -287,6 +296,9 @@ fn adopt(path: &Path, config: Config, state: StateDir, mut plane: DataPlane) -> 
             drift: Drift::default(),
             watchtower: Watchtower::default(),
             observer: Observer::default(),
+            shares: ShareGaps::default(),
+            layout: Layout::default(),
+            publishing: Publishing::default(),
             profile,
             drilling: None,
         },

@@ -40,7 +40,7 @@ impl State {
     }
 
     pub(crate) fn service(&self, name: &ServiceName) -> Option<&Service> {
-        self.desired.config.services.iter().find(|service| service.name == *name)
+        self.desired.config.services.by_name(name)
     }
 
     /// Where the kernel has a backend.

@@ -1,13 +1,13 @@
 //! A config file's content brought into force: read, linted, compared, applied whole, written to the config's place, and
 //! recorded. There is one way in, whoever asks.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::control::api::{Generation, PlannedService, Reloaded};
 use crate::controller::ahead::Ahead;
-use crate::controller::bring::{Next, Whole};
+use crate::controller::bring::{Dirty, Next, Whole};
 use crate::controller::desired::empty::refuse_emptiness;
 use crate::controller::desired::judged::{as_bad, brought_in};
 use crate::controller::desired::overrides::listed;
@@ -18,7 +18,7 @@ use crate::controller::state::State;
 use crate::controller::unwritten::Part;
 use crate::history::{Entry, Outcome, Record, digest};
 use crate::host;
-use crate::model::{Config, Service, ServiceName};
+use crate::model::{Config, ServiceName};
 use crate::moment::Moment;
 use crate::spec::{self, Diagnostic, Diagnostics, Loaded, Severity};
 use crate::state::Overrides;
@@ -264,6 +264,9 @@ impl State {
         let mut warnings = self.accepted(&found, &together, proposal)?;
         self.admissible(&config, &proposal.text, proposal.plan.as_deref())?;
         let (added, removed, changed) = differences(&self.desired.config, &config);
+        let touched: BTreeSet<ServiceName> = added.iter().chain(&changed).cloned().collect();
+        // Seed and addresses of the node are part of each service's tables and entries; on probation weights come in steps.
+        let all = self.desired.config.node != config.node || self.desired.probation.is_some() || guard.is_some();
         let answer = |generation, overrides_ended, guard, warnings| {
             let (dry_run, seconds) = (proposal.dry_run, start.elapsed().as_secs_f64());
             let shares = Vec::new();
@@ -284,7 +287,7 @@ impl State {
         let known = self.desired.judged.findings().to_vec();
         let next = Whole { config, text, written, found: found.findings, overrides };
         let change = Change::asked(Trial::FILE, proposal.asked.said());
-        let dirty = next.config.services.iter().map(|service| service.name.clone()).collect();
+        let dirty = if all { Dirty::All } else { Dirty::Differing(touched) };
         let overrides_ended = self
             .forward(Next::Config(Box::new(next)), dirty, change, !proposal.from_file, guard)
             .map_err(|refusal| refusal.meaning("this was not applied, the previous config stays active"))?;
@@ -453,13 +456,16 @@ pub(crate) fn said(finding: &Diagnostic) -> String {
 }
 
 pub(crate) fn differences(before: &Config, after: &Config) -> (Vec<ServiceName>, Vec<ServiceName>, Vec<ServiceName>) {
-    let by_name = |config: &Config| -> BTreeMap<ServiceName, Service> {
-        config.services.iter().map(|service| (service.name.clone(), service.clone())).collect()
-    };
-    let (before, after) = (by_name(before), by_name(after));
-    let added = after.keys().filter(|name| !before.contains_key(*name)).cloned().collect();
-    let removed = before.keys().filter(|name| !after.contains_key(*name)).cloned().collect();
-    let differs = |(name, service): &(&ServiceName, &Service)| before.get(*name).is_some_and(|old| old != *service);
-    let changed = after.iter().filter(differs).map(|(name, _)| name.clone()).collect();
+    let (mut added, mut changed) = (Vec::new(), Vec::new());
+    for service in &after.services {
+        match before.services.by_name(&service.name) {
+            None => added.push(service.name.clone()),
+            Some(there) if there != service => changed.push(service.name.clone()),
+            Some(_) => {}
+        }
+    }
+    let gone = before.services.iter().filter(|service| after.services.by_name(&service.name).is_none());
+    let mut removed: Vec<ServiceName> = gone.map(|service| service.name.clone()).collect();
+    [&mut added, &mut removed, &mut changed].into_iter().for_each(|names| names.sort_unstable());
     (added, removed, changed)
 }

@@ -1,10 +1,12 @@
 //! Per-backend counters, summed over CPUs.
 
-use std::os::fd::BorrowedFd;
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use anyhow::{Context, Result};
 use balancer_common::layout::{BackendCounters, ServiceCounters};
-use balancer_common::slot::{GROUPS, GroupCounts};
+use balancer_common::slot::{BackendIndex, GROUPS, GroupCounts};
+use balancer_common::verdict::Reason;
 use serde::{Deserialize, Serialize};
 
 use super::syscall;
@@ -28,6 +30,46 @@ impl std::ops::Add for Counters {
             new_flows: self.new_flows + other.new_flows,
         }
     }
+}
+
+/// The maps that packets are counted in, to be read beside whoever owns the data plane.
+#[derive(Debug)]
+pub struct CounterMaps {
+    pub(super) backends: OwnedFd,
+    pub(super) services: OwnedFd,
+    pub(super) drops: OwnedFd,
+}
+
+impl CounterMaps {
+    /// Sums over all CPUs for the backends up to `highest`, by index.
+    pub fn backends(&self, highest: BackendIndex) -> Result<Vec<Counters>> {
+        read(self.backends.as_fd(), u32::from(highest) + 1)
+    }
+
+    /// Sums over all CPUs for the services up to number `highest`.
+    pub fn services(&self, highest: u32) -> Result<Vec<ServiceCounters>> {
+        read_services(self.services.as_fd(), highest + 1)
+    }
+
+    /// Dropped packets by reason.
+    pub fn drops(&self) -> Result<BTreeMap<&'static str, u64>> {
+        Ok(Reason::ALL.iter().map(|reason| reason.label()).zip(read_drops(self.drops.as_fd())?).collect())
+    }
+}
+
+/// Dropped packets by reason, in the order of [`Reason::ALL`].
+pub(super) fn read_drops(map: BorrowedFd<'_>) -> Result<Vec<u64>> {
+    let cpus = aya::util::nr_cpus().map_err(|(file, error)| anyhow::anyhow!("{file}: {error}"))?;
+    let mut values = vec![0u64; Reason::ALL.len() * cpus];
+    syscall::read_array(map, Reason::ALL.len() as u32, &mut values).context("reading the counts of drops")?;
+    Ok(values.chunks_exact(cpus).map(|per_cpu| per_cpu.iter().sum()).collect())
+}
+
+/// What all CPUs counted of one backend.
+pub(super) fn sum<'a>(per_cpu: impl Iterator<Item = &'a BackendCounters>) -> Counters {
+    per_cpu.fold(Counters::default(), |sum, cpu| {
+        sum + Counters { packets: cpu.packets, bytes: cpu.bytes, new_flows: cpu.new_flows }
+    })
 }
 
 /// The first `entries` counters of the map.

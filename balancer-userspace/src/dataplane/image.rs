@@ -73,7 +73,32 @@ impl Image {
     }
 }
 
+impl Image {
+    /// Holds the entries of `changes` as well; lookups stay as they are.
+    pub fn follow(&mut self, changes: &Changes) {
+        for index in &changes.clear_backends {
+            self.backends.remove(index);
+        }
+        for key in &changes.remove_server_ids {
+            self.server_ids.remove(key);
+        }
+        self.backends.extend(changes.set_backends.iter().copied());
+        self.server_ids.extend(changes.set_server_ids.iter().copied());
+    }
+}
+
 impl Changes {
+    /// Those of backends and server ids.
+    pub fn entries(&self) -> Self {
+        Self {
+            set_backends: self.set_backends.clone(),
+            clear_backends: self.clear_backends.clone(),
+            set_server_ids: self.set_server_ids.clone(),
+            remove_server_ids: self.remove_server_ids.clone(),
+            ..Self::default()
+        }
+    }
+
     pub fn is_empty(&self) -> bool {
         self.index.is_none()
             && self.set_prefixes.is_empty()
@@ -114,5 +139,8 @@ mod tests {
         assert_eq!(changes.clear_backends, [1]);
         assert!(changes.index.is_none());
         assert!(now.changes_to(&now).is_empty());
+        let mut followed = now.clone();
+        followed.follow(&changes.entries());
+        assert_eq!(followed, wanted);
     }
 }

@@ -18,6 +18,7 @@ use balancer_common::layout::{
 use balancer_common::slot::{BackendIndex, GroupCounts};
 use balancer_common::verdict::Reason;
 
+use super::counters::CounterMaps;
 use super::events::Events;
 use super::flows::Tracks;
 use super::index::{self, IndexMaps};
@@ -71,7 +72,7 @@ pub struct DataPlane {
     pub(super) acl: LpmTrie<MapData, [u32; 5], u32>,
     pub(super) rates: Array<MapData, RateLimits>,
     pub(super) buckets: Array<MapData, Bucket>,
-    drops: PerCpuArray<MapData, u64>,
+    drops_fd: OwnedFd,
     pub(super) settings: Mapped,
     /// Words of the settings as written from here; those that packets or time change are not kept up.
     pub(super) written: [u64; SETTINGS_WORDS],
@@ -168,7 +169,7 @@ impl DataPlane {
             acl: take("ACL")?.try_into()?,
             rates: take("RATES")?.try_into()?,
             buckets: take("BUCKETS")?.try_into()?,
-            drops: take("DROPS")?.try_into()?,
+            drops_fd: descriptor(&take("DROPS")?)?,
             settings: Mapped::new(data(take("SETTINGS")?)?.fd(), SETTINGS_WORDS).context("mapping the settings")?,
             filter: take("FILTER")?.try_into()?,
             fragments: take("FRAGMENTS")?.try_into()?,
@@ -228,6 +229,15 @@ impl DataPlane {
         counters::read(self.counters_fd.as_fd(), u32::from(highest) + 1)
     }
 
+    /// The same of single backends.
+    pub fn counters_of(&self, indices: &[BackendIndex]) -> Result<BTreeMap<BackendIndex, counters::Counters>> {
+        let one = |index: &BackendIndex| {
+            let per_cpu = self.counters.get(&u32::from(*index), 0).context("reading a backend's counters")?;
+            Ok((*index, counters::sum(per_cpu.iter())))
+        };
+        indices.iter().map(one).collect()
+    }
+
     /// New flows by group of slots, sums over all CPUs for the backends up to `highest`, by index.
     pub fn groups(&self, highest: BackendIndex) -> Result<Vec<GroupCounts>> {
         counters::read_groups(self.groups_fd.as_fd(), u32::from(highest) + 1)
@@ -240,8 +250,20 @@ impl DataPlane {
 
     /// Dropped packets by reason, in the order of [`Reason::ALL`].
     pub fn drops(&self) -> Result<Vec<u64>> {
-        let read = |place| Ok(self.drops.get(&(place as u32), 0)?.iter().sum());
-        (0..Reason::ALL.len()).map(read).collect()
+        counters::read_drops(self.drops_fd.as_fd())
+    }
+
+    pub fn drops_by_reason(&self) -> Result<BTreeMap<&'static str, u64>> {
+        Ok(Reason::ALL.iter().map(|reason| reason.label()).zip(self.drops()?).collect())
+    }
+
+    /// Descriptors of its own, for whoever reads while others write.
+    pub fn counter_maps(&self) -> Result<CounterMaps> {
+        Ok(CounterMaps {
+            backends: self.counters_fd.try_clone()?,
+            services: self.service_counters_fd.try_clone()?,
+            drops: self.drops_fd.try_clone()?,
+        })
     }
 
     /// The loaded program, for `BPF_PROG_TEST_RUN`.

@@ -25,7 +25,7 @@ mod write;
 
 pub use attach::{AttachError, Attached};
 pub use compare::{Difference, Expected, LinkState, SlotDifferences};
-pub use counters::Counters;
+pub use counters::{CounterMaps, Counters};
 pub use detach::{detach, detach_unattended};
 pub use events::{Events, Told, Watched};
 pub use image::{Changes, Image, IndexContent, Opened, TableState};

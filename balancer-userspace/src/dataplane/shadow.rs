@@ -104,9 +104,10 @@ impl Shadow {
         Ok(self.plane.xdp()?.test_run(options).context("trying a packet in the shadow")?.return_value)
     }
 
-    /// Packets that were sent to each backend up to this index.
-    pub fn packets(&self, highest: BackendIndex) -> Result<Vec<u64>> {
-        Ok(self.plane.counters(highest)?.iter().map(|counters| counters.packets).collect())
+    /// Packets that were sent to each of these backends.
+    pub fn packets_of(&self, indices: &[BackendIndex]) -> Result<BTreeMap<BackendIndex, u64>> {
+        let counters = self.plane.counters_of(indices)?;
+        Ok(counters.into_iter().map(|(index, counters)| (index, counters.packets)).collect())
     }
 }
 

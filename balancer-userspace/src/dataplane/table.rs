@@ -32,6 +32,8 @@ pub struct TableCounts {
     pub groups: BTreeMap<BackendIndex, [u32; slot::GROUPS]>,
     /// Open slots.
     pub open: u32,
+    /// Slots that anybody owns.
+    owned_slots: u32,
 }
 
 impl NewTable {
@@ -70,6 +72,7 @@ impl TableCounts {
             groups[owned[usize::from(slot.owner())] as usize - 1][slot::group(place as u32) as usize] += 1;
         }
         Self {
+            owned_slots: owned_by.values().sum(),
             slots: slots.len() as u32,
             groups: owned_by.keys().copied().zip(groups).collect(),
             owned: owned_by,
@@ -80,7 +83,7 @@ impl TableCounts {
 
     /// The fraction of slots a backend owns; `None` where nobody owns any.
     pub fn share(&self, backend: BackendIndex) -> Option<f64> {
-        let all: u64 = self.owned.values().map(|n| u64::from(*n)).sum();
+        let all = self.owned_slots;
         (all > 0).then(|| f64::from(self.owned.get(&backend).copied().unwrap_or(0)) / all as f64)
     }
 }

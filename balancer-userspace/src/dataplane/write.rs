@@ -83,6 +83,11 @@ impl DataPlane {
         Ok(table.read())
     }
 
+    /// What the kernel holds of a table of ours, whether or not the program sees it.
+    pub fn slots_now(&self, place: u32) -> Option<Vec<Slot>> {
+        Some(self.tables.get(&place)?.read())
+    }
+
     /// A table as it was last written from here, whatever the kernel holds by now. `owners` says what it holds where no slot
     /// is open.
     pub fn written_table(&self, place: u32, owners: impl FnOnce() -> Vec<Slot>) -> Result<Vec<Slot>> {

@@ -8,7 +8,7 @@ const SECRET: u64 = 0x5d1c_3a97_f0e2_b648;
 fn services() -> Vec<Service> {
     let text =
         "[[service]]\nname = \"web\"\nprotocol = \"tcp\"\naddress = \"192.0.2.10\"\nport = 80\nforward = \"l2\"\n";
-    spec::parse("test.toml", &format!("[[interface]]\nname = \"eth0\"\n{text}")).unwrap().services
+    spec::parse("test.toml", &format!("[[interface]]\nname = \"eth0\"\n{text}")).unwrap().services.to_vec()
 }
 
 fn open(directory: &Path, seed: u64) -> Journal {

@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use prometheus::proto::MetricFamily;
-
-use super::{Sample, counter, gauge, labels};
+use super::text::{Family, Sample, counter, gauge, labels};
 use crate::alarm::Alarm;
 use crate::control::api::{ConfigFinding, Layer};
 use crate::model::BackendId;
@@ -46,12 +44,12 @@ pub struct WatchedBackend {
 /// Layers that are read back whole; shares have a metric of their own.
 const READ_BACK: [Layer; 3] = [Layer::Kernel, Layer::Program, Layer::File];
 
-pub(super) fn families(sample: &WatchSample) -> Vec<MetricFamily> {
+pub(super) fn families(sample: &WatchSample) -> Vec<Family> {
     let by_layer = |counts: &BTreeMap<Layer, u64>| -> Vec<Sample> {
         let of = |layer: Layer| counts.get(&layer).copied().unwrap_or(0) as f64;
         READ_BACK.iter().map(|layer| (labels(&[("layer", layer.as_str())]), of(*layer))).collect()
     };
-    let one = |value: f64| vec![(Vec::new(), value)];
+    let one = |value: f64| vec![(String::new(), value)];
     let alarms = sample.alarms.iter().map(|alarm| {
         let subject = &alarm.subject;
         let names = [

@@ -15,11 +15,13 @@ mod alarming;
 mod connections;
 mod health;
 mod name;
+mod services;
 
 pub use alarming::{Alarming, Verify, Webhook, WebhookFormat};
 pub use connections::{Connections, Tracking, WhenFull};
 pub use health::{CheckKind, HealthCheck, Jitter};
 pub use name::{BackendId, BackendName, NameError, ServiceName};
+pub use services::Services;
 
 /// One whole configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +29,7 @@ pub struct Config {
     pub node: Node,
     pub limits: Limits,
     pub interfaces: Vec<Interface>,
-    pub services: Vec<Service>,
+    pub services: Services,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -100,6 +100,13 @@ pub struct BackendId {
     pub backend: BackendName,
 }
 
+impl BackendId {
+    /// Not after any backend of the service, in the order of names: no name comes before "0".
+    pub fn first_of(service: &ServiceName) -> Self {
+        Self { service: service.clone(), backend: BackendName("0".into()) }
+    }
+}
+
 impl FromStr for BackendId {
     type Err = NameError;
 

@@ -68,15 +68,14 @@ impl Preview {
 /// The most that a server would have to take after the loss of one, of its capacity.
 fn worst(state: &Weighing<'_>) -> Option<WorstLoad> {
     let prediction = state.prediction();
-    let groups = prediction.single_losses();
     let name = |server: usize| {
         let (service, backend) = prediction.servers[server].members[0];
         let service = &state.services[service];
         format!("{}/{}", service.name, service.backends[backend].name)
     };
-    let worst = prediction.worst_of(&groups);
+    let worst = prediction.worst_of_one();
     let (server, (load, lost)) = worst.iter().max_by(|a, b| a.1.0.total_cmp(&b.1.0))?;
-    Some(WorstLoad { backend: name(*server), load: *load, without: name(groups[*lost][0]) })
+    Some(WorstLoad { backend: name(*server), load: *load, without: name(*lost) })
 }
 
 /// Services that are added, removed or changed.

@@ -21,7 +21,7 @@ fn services(weights: &[Vec<u32>], domains: &[&str]) -> Vec<Service> {
             }
         }
     }
-    spec::parse("f.toml", &text).unwrap_or_else(|problems| panic!("{problems}")).services
+    spec::parse("f.toml", &text).unwrap_or_else(|problems| panic!("{problems}")).services.to_vec()
 }
 
 fn record(start: u64, flows: &[(&Service, [u32; GROUPS])]) -> Record {

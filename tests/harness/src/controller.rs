@@ -88,8 +88,9 @@ impl<'a> Controller<'a> {
         command.arg("run").arg("--config").arg(self.config());
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         self.process = Some(command.spawn().context("starting balancer")?);
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while self.status().is_err() {
+        let deadline = Instant::now() + Duration::from_secs(120);
+        // Any answer comes after the first step; one of few words also where there are many services.
+        while !self.cli(&["history", "--json"])?.status.success() {
             if let Some(status) = self.process.as_mut().and_then(|process| process.try_wait().ok().flatten()) {
                 bail!("balancer ended with {status}:\n{}", self.log());
             }

@@ -54,7 +54,7 @@ fn rehearse(request: Rehearse, directory: PathBuf, store: &Store) -> Result<Rehe
 }
 
 fn place(config: &Config, name: &ServiceName) -> Result<usize, Refusal> {
-    let place = config.services.iter().position(|service| service.name == *name);
+    let place = config.services.position(name);
     place.ok_or_else(|| Refusal::NotFound(format!("the file has no service {name}")))
 }
 

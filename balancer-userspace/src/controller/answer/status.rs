@@ -14,7 +14,7 @@ use crate::controller::state::{State, id};
 use crate::controller::watch::counts::Raw;
 use crate::dataplane::{Attached, Counters, TableCounts};
 use crate::doctor::Filled;
-use crate::metrics::{ServiceSample, Snapshot};
+use crate::metrics::Snapshot;
 use crate::model::{BackendName, Service, ServiceName};
 use crate::plan::share;
 
@@ -49,10 +49,11 @@ impl State {
         }
     }
 
-    pub(crate) fn snapshot(&self) -> Result<Snapshot> {
-        Ok(Snapshot {
-            services: self.services(None)?.iter().map(ServiceSample::from).collect(),
-            dropped: self.drops()?,
+    /// For metrics: what is not of a service and not counted by the data plane.
+    pub(crate) fn without_services(&self) -> Snapshot {
+        Snapshot {
+            services: Vec::new(),
+            dropped: BTreeMap::new(),
             maps: self.map_fill().map(|filled| (filled.map, (filled.used, filled.capacity))).into(),
             config_applies: self.desired.applies.clone(),
             config_last_apply_timestamp_seconds: self.desired.applied_at.unix_seconds(),
@@ -67,7 +68,7 @@ impl State {
                 })
                 .collect(),
             watch: self.watch_sample(),
-        })
+        }
     }
 
     /// How full the kernel's maps are, those of flow tables apart.
@@ -89,12 +90,11 @@ impl State {
     }
 
     fn drops(&self) -> Result<BTreeMap<&'static str, u64>> {
-        let counted = Reason::ALL.iter().zip(self.kernel.plane.drops()?);
-        let lost = |(reason, counted): (&Reason, u64)| match reason {
-            Reason::Fragment => (reason.label(), self.kernel.held.lost(counted)),
-            _ => (reason.label(), counted),
-        };
-        Ok(counted.map(lost).collect())
+        let mut drops = self.kernel.plane.drops_by_reason()?;
+        if let Some(counted) = drops.get_mut(Reason::Fragment.label()) {
+            *counted = self.kernel.held.lost(*counted);
+        }
+        Ok(drops)
     }
 
     pub(crate) fn interface_statuses(&self) -> Vec<InterfaceStatus> {
@@ -114,9 +114,11 @@ impl State {
 
     fn services(&self, only: Option<&ServiceName>) -> Result<Vec<ServiceStatus>> {
         let counted = self.raw_counts()?;
-        let services =
-            self.desired.config.services.iter().filter(|service| only.is_none_or(|name| *name == service.name));
-        Ok(services.map(|service| self.service_status(service, &counted)).collect())
+        let services = match only {
+            Some(name) => self.service(name).into_iter().collect(),
+            None => self.desired.config.services.iter().collect::<Vec<_>>(),
+        };
+        Ok(services.into_iter().map(|service| self.service_status(service, &counted)).collect())
     }
 
     fn leaving(&self, service: &Service) -> Vec<BackendName> {
@@ -124,18 +126,11 @@ impl State {
         of_service.map(|left| left.id.backend.clone()).collect()
     }
 
-    fn service_status(&self, service: &Service, counted: &Raw) -> ServiceStatus {
+    pub(crate) fn service_status(&self, service: &Service, counted: &Raw) -> ServiceStatus {
         let counters = counted.backends.as_slice();
         let programmed = self.kernel.programmed.get(&service.name);
-        let kernel =
-            programmed.and_then(|p| match self.kernel.plane.read_table(p.plan.entry.table, p.plan.table_size.get()) {
-                Ok(slots) => Some(TableCounts::of(&slots)),
-                Err(error) => {
-                    log::error!("reading the table of {} back: {error:#}", service.name);
-                    None
-                }
-            });
-        let layers = self.layers(service, programmed, kernel.as_ref(), counters);
+        let kernel = programmed.and_then(|programmed| self.kernel_counts(programmed));
+        let layers = self.layers(service, programmed, kernel, counters);
         let backends = service.backends.iter().zip(layers).map(|(backend, share)| {
             let id = id(service, backend);
             let effective = self.effective(service, backend);
@@ -190,7 +185,7 @@ impl State {
             table_size: service.table_size.get(),
             ports: service.ports.to_string(),
             prefix_len: service.prefix_len,
-            open_slots: kernel.as_ref().map_or(0, |counts| counts.open),
+            open_slots: kernel.map_or(0, |counts| counts.open),
             former_mapping: programmed.is_some_and(|p| p.plan.entry.has(flags::FORMER)),
             flow_table_entries: programmed.map_or(0, |p| p.tracked.flows),
             flow_table_capacity: service.connections.flow_table,
@@ -230,7 +225,7 @@ impl State {
 }
 
 /// Names as in the metric `balancer_service_events_total{event}`.
-fn events(counted: &[ServiceCounters], number: u16) -> BTreeMap<String, u64> {
+pub(crate) fn events(counted: &[ServiceCounters], number: u16) -> BTreeMap<String, u64> {
     let of = counted.get(usize::from(number)).copied().unwrap_or_default();
     let named = [
         ("flow_table_full", of.flow_table_full),

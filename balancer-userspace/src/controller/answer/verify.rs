@@ -10,33 +10,20 @@ use crate::controller::state::{State, id};
 use crate::controller::watch::compare::is_judged;
 use crate::drift::{Skewed, Watch};
 use crate::metrics::{WatchSample, WatchedBackend};
-use crate::model::{BackendId, ServiceName};
+use crate::model::{Backend, BackendId, Service, ServiceName};
 
 /// What is said of a backend: when so much more than planned would show.
 const SHOWN: f64 = 0.2;
 
 impl State {
     /// For metrics.
+    /// Without backends.
     pub(crate) fn watch_sample(&self) -> WatchSample {
         let counted = &self.watch.drift.counted;
         let mut gaps = BTreeMap::new();
         for gap in &self.watch.drift.gaps {
             *gaps.entry(gap.to).or_default() += 1 + gap.others;
         }
-        let path_mtus: BTreeMap<BackendId, u32> = self.path_mtus().map(|(id, told, _)| (id, told)).collect();
-        let pairs =
-            self.desired.config.services.iter().flat_map(|service| service.backends.iter().map(move |b| (service, b)));
-        let watched = pairs.map(|(service, backend)| {
-            let id = id(service, backend);
-            let (skewed, shows) = self.watched(&id);
-            WatchedBackend {
-                skew: skewed.map_or(0.0, |skewed| skewed.finding.effect),
-                detection_seconds: shows.map(|time| time.as_secs_f64()),
-                capacity: backend.capacity.new_flows,
-                path_mtu: path_mtus.get(&id).copied(),
-                id,
-            }
-        });
         WatchSample {
             cycles: counted.cycles,
             last_timestamp_seconds: counted.at.map_or(0.0, |at| at.unix_seconds()),
@@ -47,7 +34,7 @@ impl State {
             config_refused: self.desired.refused.is_some(),
             alarms: self.watch.watchtower.alarms.active(),
             findings: self.desired.judged.in_force().to_vec(),
-            backends: watched.collect(),
+            backends: Vec::new(),
             webhooks: self
                 .watch
                 .watchtower
@@ -55,6 +42,18 @@ impl State {
                 .iter()
                 .map(|(name, told)| (name.clone(), (told.done, told.failed)))
                 .collect(),
+        }
+    }
+
+    pub(crate) fn watched_backend(&self, service: &Service, backend: &Backend) -> WatchedBackend {
+        let id = id(service, backend);
+        let (skewed, shows) = self.watched(&id);
+        WatchedBackend {
+            skew: skewed.map_or(0.0, |skewed| skewed.finding.effect),
+            detection_seconds: shows.map(|time| time.as_secs_f64()),
+            capacity: backend.capacity.new_flows,
+            path_mtu: self.path_mtu(service, backend).map(|(told, _)| told),
+            id,
         }
     }
 

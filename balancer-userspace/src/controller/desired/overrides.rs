@@ -11,7 +11,7 @@ use crate::spec::Diagnostic;
 use crate::spec::lint::Concerned;
 use crate::state::Override;
 
-use crate::controller::bring::Next;
+use crate::controller::bring::{Dirty, Next};
 use crate::controller::desired::judged::brought_in;
 use crate::controller::kernel::step::Change;
 use crate::controller::kernel::trial::Trial;
@@ -85,7 +85,7 @@ impl State {
             None => None,
         };
         let change = Change::asked(Trial::COMMAND, asked.said());
-        let dirty = BTreeSet::from([id.service.clone()]);
+        let dirty = Dirty::Only(BTreeSet::from([id.service.clone()]));
         if let Err(refusal) = self.forward(Next::Overrides(wanted), dirty, change, false, guard) {
             return Err(Refusal::Failed(format!("{what} of {id} was not applied, nothing changed: {refusal}")));
         }
@@ -130,7 +130,6 @@ impl State {
 
     /// What a command changes, with what was left of the weights before, where the config has it put on probation.
     fn needs_guard(&self, left: &[Vec<u32>]) -> Option<(Vec<PlannedService>, Duration)> {
-        self.desired.config.node.guard?;
         let (now, seed) = (self.left(&self.desired.config), self.desired.config.node.seed);
         let state = |weights| Weighing { services: &self.desired.config.services, weights, seed };
         let preview = Preview::of(&state(left), &state(&now));

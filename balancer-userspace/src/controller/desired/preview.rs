@@ -1,11 +1,13 @@
 //! What a config would change, with the health and the commands of now.
 
+use std::collections::HashMap;
+
 use crate::control::api::{ChangeKind, Plan, PlannedService, PlannedWarning};
 use crate::controller::ahead::Ahead;
 use crate::controller::handle::Refusal;
 use crate::controller::state::{State, id};
 use crate::doctor::Link;
-use crate::model::{Backend, Config, Service, Weight};
+use crate::model::{Backend, BackendName, Config, Service, Weight};
 use crate::plan::preview::{Preview, Weighing};
 
 impl State {
@@ -64,9 +66,16 @@ impl State {
 
     /// What is left of each weight of a config, as far as that is known now; who is new is taken to be up.
     pub(crate) fn left(&self, config: &Config) -> Vec<Vec<u32>> {
-        let of = |service: &Service, backend: &Backend| {
-            let same = |other: &&Backend| other.name == backend.name && other.address == backend.address;
-            let before = self.service(&service.name).and_then(|service| service.backends.iter().find(same));
+        config.services.iter().map(|service| self.left_of(service)).collect()
+    }
+
+    /// The same of one service.
+    pub(crate) fn left_of(&self, service: &Service) -> Vec<u32> {
+        let now = self.service(&service.name);
+        let by_name: HashMap<&BackendName, &Backend> =
+            now.iter().flat_map(|now| &now.backends).map(|backend| (&backend.name, backend)).collect();
+        let of = |backend: &Backend| {
+            let before = by_name.get(&backend.name).copied().filter(|other| other.address == backend.address);
             // A command's weight ends where the file's becomes another.
             let set =
                 self.desired.overrides.get(&id(service, backend)).filter(|set| set.file_weight == backend.weight.get());
@@ -78,7 +87,6 @@ impl State {
             let drained = self.desired.overrides.get(&id(service, backend)).is_some_and(|set| set.drained);
             if drained || !before.is_none_or(takes) { 0 } else { weight.get() }
         };
-        let weights = |service: &Service| service.backends.iter().map(|backend| of(service, backend)).collect();
-        config.services.iter().map(weights).collect()
+        service.backends.iter().map(of).collect()
     }
 }

@@ -16,6 +16,7 @@ impl State {
     pub(crate) fn guard_changes(
         &self,
         plans: &[(ServiceName, ServicePlan)],
+        removed: &[ServiceName],
         changes: &mut Changes,
         resync: bool,
     ) -> Result<()> {
@@ -39,8 +40,8 @@ impl State {
             changes.remove_acl =
                 self.kernel.plane.acl_prefixes()?.into_iter().filter(|prefix| !wanted.contains(prefix)).collect();
         }
-        let gone = self.kernel.programmed.iter().filter(|(name, _)| !resync && self.service(name).is_none());
-        changes.remove_acl.extend(gone.flat_map(|(_, programmed)| listed_prefixes(&programmed.plan)));
+        let gone = removed.iter().filter(|_| !resync).filter_map(|name| self.kernel.programmed.get(name));
+        changes.remove_acl.extend(gone.flat_map(|programmed| listed_prefixes(&programmed.plan)));
         Ok(())
     }
 }

@@ -56,9 +56,14 @@ impl FragmentBuffer {
         });
     }
 
+    /// Fragments that the program counted as dropped and that were sent in again, or wait for that.
+    pub(crate) fn recovered(&self) -> u64 {
+        self.delivered + self.kept.len() as u64
+    }
+
     /// Of the fragments that the program counted as dropped, those that are lost: neither sent in again nor waiting for that.
     pub(crate) fn lost(&self, counted: u64) -> u64 {
-        let lost = counted.saturating_sub(self.delivered + self.kept.len() as u64);
+        let lost = counted.saturating_sub(self.recovered());
         self.told.fetch_max(lost, Ordering::Relaxed).max(lost)
     }
 }

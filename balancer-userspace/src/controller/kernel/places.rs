@@ -1,9 +1,10 @@
 //! Who gets which place in the kernel's maps, and when it is free again.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use anyhow::{Context, Result};
 use balancer_common::layout::Former;
+use balancer_common::slot::BackendIndex;
 
 use crate::controller::kernel::Kernel;
 use crate::controller::kernel::allocate::{Pools, identity, index};
@@ -52,7 +53,7 @@ impl State {
     /// A backend's index is free at once, or when the flows that it has are gone.
     pub(crate) fn leave(&mut self, service: &Service, id: &BackendId, old: Allocated, given: &mut Placement) {
         given.changed = true;
-        let counted = given.counters.get(usize::from(old.index)).copied().unwrap_or_default();
+        let counted = given.counters.get(&old.index).copied().unwrap_or_default();
         given.bases.insert(id.clone(), old.base + counted);
         let has_flows =
             self.kernel.image.backends.contains_key(&old.index) && self.kernel.programmed.contains_key(&service.name);
@@ -83,7 +84,7 @@ impl State {
     /// Backends of the service that the config has no more.
     pub(crate) fn absent_backends(&self, service: &Service) -> Vec<(BackendId, Allocated)> {
         let present: BTreeSet<_> = service.backends.iter().map(|backend| &backend.name).collect();
-        let of_service = self.kernel.allocations.backends.iter().filter(|(id, _)| id.service == service.name);
+        let of_service = self.kernel.allocations.of_service(&service.name);
         let absent = of_service.filter(|(id, _)| !present.contains(&id.backend));
         absent.map(|(id, allocated)| (id.clone(), allocated.clone())).collect()
     }
@@ -91,15 +92,11 @@ impl State {
     /// Gives back numbers and places of services that are in the config no more, and says which these are. `all`: places
     /// without a service too.
     pub(crate) fn release_absent(&mut self, all: bool, given: &mut Placement) -> Vec<ServiceName> {
-        let names = self.all_services();
-        let absent: Vec<(ServiceName, u16)> = self
-            .kernel
-            .allocations
-            .services
-            .iter()
-            .filter(|(name, _)| !names.contains(*name))
-            .map(|(name, number)| (name.clone(), *number))
-            .collect();
+        let names = &self.desired.config.services;
+        let gone = |name: &ServiceName| names.by_name(name).is_none();
+        let placed = self.kernel.allocations.services.iter();
+        let absent: Vec<(ServiceName, u16)> =
+            placed.filter(|(name, _)| gone(name)).map(|(name, number)| (name.clone(), *number)).collect();
         if absent.is_empty() && !all {
             return Vec::new();
         }
@@ -110,15 +107,15 @@ impl State {
             given.freed_tables.extend([u32::from(*number) * 2, u32::from(*number) * 2 + 1]);
         }
         self.kernel.allocations.backends.retain(|id, allocated| {
-            let keep = names.contains(&id.service);
+            let keep = !gone(&id.service);
             if !keep {
                 given.freed.push(allocated.index);
             }
             keep
         });
-        self.kernel.allocations.passed.retain(|id, _| names.contains(&id.service));
+        self.kernel.allocations.passed.retain(|id, _| !gone(&id.service));
         self.kernel.allocations.leaving.retain(|left| {
-            let keep = names.contains(&left.id.service);
+            let keep = !gone(&left.id.service);
             if !keep {
                 given.freed.push(left.allocated.index);
             }
@@ -131,7 +128,8 @@ impl State {
 /// Places given and taken back in one step.
 #[derive(Default)]
 pub(crate) struct Placement {
-    pub(crate) counters: Vec<Counters>,
+    /// Of the backends of the services that the step touches.
+    pub(crate) counters: BTreeMap<BackendIndex, Counters>,
     pub(crate) now: u32,
     /// What backends that lose their index were sent.
     pub(crate) bases: HashMap<BackendId, Counters>,

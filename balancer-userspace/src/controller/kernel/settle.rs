@@ -38,8 +38,10 @@ impl State {
     /// One look at everything that is open; cheap where nothing is.
     pub(crate) fn settle(&mut self) -> Result<()> {
         let now = self.kernel.plane.clock();
+        let left: BTreeSet<&ServiceName> =
+            self.kernel.allocations.leaving.iter().map(|left| &left.id.service).collect();
         let open = |(name, programmed): (&ServiceName, &crate::controller::kernel::KernelService)| {
-            let has_left = self.kernel.allocations.leaving.iter().any(|left| left.id.service == *name);
+            let has_left = left.contains(name);
             let plan = &programmed.plan;
             let busy = programmed.counts.open > 0 || plan.entry.has(flags::FORMER) || plan.tracks_all() || has_left;
             busy.then(|| name.clone())

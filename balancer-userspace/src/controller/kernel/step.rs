@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use balancer_common::layout::flags;
-use balancer_common::slot::Slot;
+use balancer_common::slot::{BackendIndex, Slot};
 
 use crate::controller::answer::explain::table_of;
 use crate::controller::kernel::allocate::index;
@@ -38,7 +38,8 @@ impl Change {
 struct Prepared {
     plans: Vec<(ServiceName, ServicePlan)>,
     removed: Vec<ServiceName>,
-    wanted: Image,
+    /// All that the maps are to hold; none where only entries of the services change.
+    wanted: Option<Image>,
     changes: Changes,
     /// Services whose tables change.
     changed: Vec<ServiceName>,
@@ -97,10 +98,15 @@ impl State {
         let generation = self.kernel.generation + u64::from(!changes.is_empty());
         let counts: BTreeMap<u32, TableCounts> =
             changes.publish.iter().map(|(place, table)| (*place, table.counts.clone())).collect();
+        let entries = if wanted.is_none() { changes.entries() } else { Changes::default() };
         self.kernel.knowledge = Knowledge::Unknown;
         self.kernel.plane.apply(changes)?;
         self.kernel.knowledge = Knowledge::InStep;
-        (self.kernel.image, self.kernel.generation) = (wanted, generation);
+        self.kernel.generation = generation;
+        match wanted {
+            Some(wanted) => self.kernel.image = wanted,
+            None => self.kernel.image.follow(&entries),
+        }
         self.note_applied(plans, &counts, &removed, given, because);
         Ok(changed)
     }
@@ -108,10 +114,15 @@ impl State {
     /// Everything of a step that can fail before the maps in use are written.
     fn prepare(&mut self, trial: Option<Trial>, tables: Option<TableState>, given: &mut Placement) -> Result<Prepared> {
         let resync = tables.is_some();
-        (given.counters, given.now) = (self.counters()?, self.kernel.plane.clock());
-        self.weigh_removals(&self.kernel.pending.clone());
-        let pending = |service: &&Service| resync || self.kernel.pending.contains(&service.name);
-        let services: Vec<Service> = self.desired.config.services.iter().filter(pending).cloned().collect();
+        let dirty = if resync { self.all_services() } else { self.kernel.pending.clone() };
+        (given.counters, given.now) = (self.counters_of(&dirty)?, self.kernel.plane.clock());
+        self.weigh_removals(&dirty);
+        self.watch.shares.look_again(&dirty);
+        self.watch.publishing.look_again(&dirty);
+        let all = &self.desired.config.services;
+        // In the order of the file, in which places are given.
+        let places: BTreeSet<usize> = dirty.iter().filter_map(|name| all.position(name)).collect();
+        let services: Vec<Service> = places.into_iter().map(|place| all[place].clone()).collect();
         let mut plans = Vec::with_capacity(services.len());
         for service in &services {
             plans.push((service.name.clone(), self.plan(service, given)?));
@@ -128,11 +139,17 @@ impl State {
                 _ => {}
             }
         }
-        let wanted = self.wanted_image(&plans, &removed, resync);
-        let mut changes = self.kernel.image.changes_to(&wanted);
+        let few = if resync || !removed.is_empty() { None } else { self.changed_entries(&plans) };
+        let (mut changes, wanted) = match few {
+            Some(changes) => (changes, None),
+            None => {
+                let wanted = self.wanted_image(&plans, &removed, resync);
+                (self.kernel.image.changes_to(&wanted), Some(wanted))
+            }
+        };
         let mut tables = tables.unwrap_or_default();
         let (publish, changed) = self.new_tables(&plans, &mut tables, resync, &mut changes, given)?;
-        self.guard_changes(&plans, &mut changes, resync)?;
+        self.guard_changes(&plans, &removed, &mut changes, resync)?;
         changes.former.clone_from(&given.former);
         changes.remove_tables.clone_from(&given.freed_tables);
         changes.remove_tables.extend(self.unwanted_tables(&plans, tables));
@@ -141,7 +158,7 @@ impl State {
         if let Some(trial) = trial
             && (!changes.is_empty() || resync)
         {
-            self.try_tables(trial, &plans, &changes.publish)?;
+            self.try_tables(trial, &plans, &changes)?;
         }
         Ok(Prepared { plans, removed, wanted, changes, changed })
     }
@@ -164,11 +181,28 @@ impl State {
         }
     }
 
+    /// These services, and those whose tables were planned with other weights than are in force now.
+    pub(crate) fn out_of_weight(&self, mut names: BTreeSet<ServiceName>) -> BTreeSet<ServiceName> {
+        let as_planned = |service: &Service| {
+            let Some(programmed) = self.kernel.programmed.get(&service.name) else { return false };
+            let weights =
+                service.backends.iter().map(|backend| (&backend.name, self.effective(service, backend).weight));
+            let planned = programmed.plan.weighted.iter().map(|weighted| (&weighted.name, weighted.weight));
+            weights.filter(|(_, weight)| !weight.is_zero()).eq(planned)
+        };
+        let services = self.desired.config.services.iter();
+        names.extend(services.filter(|service| !as_planned(service)).map(|service| service.name.clone()));
+        names
+    }
+
     /// Tables that nobody wants; a former one is wanted while it is in use.
     fn unwanted_tables(&self, plans: &[(ServiceName, ServicePlan)], tables: TableState) -> Vec<u32> {
-        let former =
-            |place: &u32| plans.iter().any(|(_, plan)| plan.entry.has(flags::FORMER) && plan.entry.table ^ 1 == *place);
-        tables.into_keys().filter(|place| !former(place)).collect()
+        if tables.is_empty() {
+            return Vec::new();
+        }
+        let with_former = plans.iter().filter(|(_, plan)| plan.entry.has(flags::FORMER));
+        let former: BTreeSet<u32> = with_former.map(|(_, plan)| plan.entry.table ^ 1).collect();
+        tables.into_keys().filter(|place| !former.contains(place)).collect()
     }
 
     fn note_applied(
@@ -185,13 +219,14 @@ impl State {
         for name in removed {
             self.kernel.programmed.remove(name);
         }
-        let now = Moment::new(Instant::now(), &given.counters);
+        let now = Moment::of_some(Instant::now(), &given.counters);
         let because = if because.is_empty() { "routes, neighbours or health".to_owned() } else { because.join("; ") };
         let tables =
             plans.iter().map(|(name, plan)| table_of(name, plan, because.clone(), self.kernel.generation)).collect();
         if let Err(error) = self.kernel.journal.note(tables) {
             log::warn!("{error:#}");
         }
+        published.keys().for_each(|place| drop(self.watch.drift.astray.remove(place)));
         for (name, plan) in plans {
             let place = plan.entry.table;
             let before = self.kernel.programmed.remove(&name);
@@ -210,6 +245,20 @@ impl State {
             };
             self.kernel.programmed.insert(name, programmed);
         }
+    }
+
+    /// Counters of the backends that these services have in the kernel.
+    fn counters_of(&self, services: &BTreeSet<ServiceName>) -> Result<BTreeMap<BackendIndex, Counters>> {
+        let allocations = &self.kernel.allocations;
+        let placed = services.iter().flat_map(|name| allocations.of_service(name));
+        let indices: Vec<BackendIndex> = placed.map(|(_, allocated)| allocated.index).collect();
+        // Read in one go, one costs a tenth.
+        if indices.len() < self.kernel.pools.backends.in_use() / 10 {
+            return self.kernel.plane.counters_of(&indices);
+        }
+        let all = self.counters()?;
+        let of = |index: BackendIndex| (index, all.get(usize::from(index)).copied().unwrap_or_default());
+        Ok(indices.into_iter().map(of).collect())
     }
 
     /// Counters by index, as the kernel has them.

@@ -1,6 +1,6 @@
 //! What the maps should hold, and which tables are new.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use balancer_common::slot::{BackendIndex, Slot};
@@ -49,6 +49,35 @@ impl State {
         }
         plans.iter().for_each(|(_, plan)| plan.add_backends(&mut image));
         image
+    }
+
+    /// What leads to `plans` where only their own entries can differ from what the maps hold: they are looked up as before.
+    /// The work grows with `plans`, not with the config.
+    pub(crate) fn changed_entries(&self, plans: &[(ServiceName, ServicePlan)]) -> Option<Changes> {
+        let mut changes = Changes::default();
+        let there = &self.kernel.image;
+        for (name, plan) in plans {
+            let before = &self.kernel.programmed.get(name)?.plan;
+            if !before.same_lookups(plan) {
+                return None;
+            }
+            let backends: BTreeMap<_, _> = plan.backends.iter().copied().collect();
+            let server_ids: BTreeMap<_, _> = plan.server_ids.iter().copied().collect();
+            let gone = before.backends.iter().filter(|(index, _)| !backends.contains_key(index));
+            changes.clear_backends.extend(gone.map(|(index, _)| *index).filter(|i| there.backends.contains_key(i)));
+            let gone = before.server_ids.iter().filter(|(key, _)| !server_ids.contains_key(key));
+            changes
+                .remove_server_ids
+                .extend(gone.map(|(key, _)| *key).filter(|key| there.server_ids.contains_key(key)));
+            let set = backends.into_iter().filter(|(index, entry)| there.backends.get(index) != Some(entry));
+            changes.set_backends.extend(set);
+            let set = server_ids.into_iter().filter(|(key, index)| there.server_ids.get(key) != Some(index));
+            changes.set_server_ids.extend(set);
+        }
+        // A place that one service leaves and another takes in the same step is set.
+        let set: BTreeSet<BackendIndex> = changes.set_backends.iter().map(|(index, _)| *index).collect();
+        changes.clear_backends.retain(|index| !set.contains(index));
+        Some(changes)
     }
 
     /// Tables that differ from those in the kernel, and whose they are. Leaves in `tables` those that nobody wants.

@@ -1,7 +1,7 @@
-//! A change of tables is tried before it is made: in a shadow of the program and its maps, a packet for each slot must go to
-//! the very backend that was planned.
+//! A change of tables is tried before it is made: in a shadow of the program and its maps, packets of slots of each backend,
+//! of those that move and of those that stay, must go to the very backend that was planned.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::{Result, ensure};
@@ -9,22 +9,21 @@ use balancer_common::layout::ServiceEntry;
 use balancer_common::slot::{BackendIndex, NO_BACKEND};
 
 use crate::controller::state::State;
-use crate::dataplane::{Image, NewTable, Shadow, XDP_REDIRECT, XDP_TX};
+use crate::dataplane::{Changes, Image, Shadow, XDP_REDIRECT, XDP_TX};
 use crate::model::{Service, ServiceName};
 use crate::opening::Opening;
 use crate::plan::{ServicePlan, slot_of};
 use crate::service_manager;
 
-/// How many packets a change may cost: of a config file, about a second; of a command, a hundredth of one.
+/// How many packets a change may cost: of a config file, some tens of milliseconds; of a command, a few.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Trial {
     pub(crate) packets: usize,
 }
 
 impl Trial {
-    /// All slots of a few services, a part of each of many.
-    pub(crate) const FILE: Self = Self { packets: 400_000 };
-    pub(crate) const COMMAND: Self = Self { packets: 4_096 };
+    pub(crate) const FILE: Self = Self { packets: 8_192 };
+    pub(crate) const COMMAND: Self = Self { packets: 512 };
 }
 
 /// A second instance of the program, in which changes are tried.
@@ -55,10 +54,12 @@ impl State {
         &mut self,
         trial: Trial,
         plans: &[(ServiceName, ServicePlan)],
-        tables: &[(u32, NewTable)],
+        changes: &Changes,
     ) -> Result<()> {
+        let tables = &changes.publish;
+        let places: BTreeSet<u32> = tables.iter().map(|(place, _)| *place).collect();
         let tried: Vec<&(ServiceName, ServicePlan)> =
-            plans.iter().filter(|(_, plan)| tables.iter().any(|(place, _)| *place == plan.entry.table)).collect();
+            plans.iter().filter(|(_, plan)| places.contains(&plan.entry.table)).collect();
         if tried.is_empty() {
             return Ok(());
         }
@@ -68,7 +69,6 @@ impl State {
             plan.add_backends(&mut image);
         }
         image.sort_ranges();
-        let highest = tried.iter().flat_map(|(_, plan)| &plan.backends).map(|(index, _)| *index).max().unwrap_or(0);
         let mut shadow = match self.kernel.rehearsal.shadow.take() {
             Some(shadow) => shadow,
             None => match self.kernel.plane.shadow() {
@@ -82,14 +82,19 @@ impl State {
             },
         };
         shadow.prepare(image, tables)?;
-        let each = (trial.packets / tried.len()).max(256);
+        let moved: HashMap<u32, &[u32]> =
+            changes.opened.iter().map(|opened| (opened.number, opened.slots.as_slice())).collect();
+        let each = trial.packets / tried.len();
         let outcome = tried.iter().try_for_each(|(name, plan)| {
-            let Some(service) = self.desired.config.services.iter().find(|service| service.name == *name) else { return Ok(()) };
+            let Some(service) = self.service(name) else { return Ok(()) };
             service_manager::progress();
-            let before = shadow.packets(highest)?;
+            let indices: Vec<BackendIndex> = plan.weighted.iter().map(|weighted| weighted.index).collect();
+            let before = shadow.packets_of(&indices)?;
             let mut wanted: BTreeMap<BackendIndex, u64> = BTreeMap::new();
             let owners = plan.owners();
-            for flow in flows(service, &plan.entry, each) {
+            let moved = moved.get(&u32::from(plan.entry.number)).copied().unwrap_or_default();
+            let flows = chosen(service, &plan.entry, Kinds::of(&owners, moved), each);
+            for flow in flows {
                 let owner = owners[flow.slot as usize];
                 let answer = shadow.send(&flow.frame)?;
                 let goes = matches!(answer, XDP_TX | XDP_REDIRECT);
@@ -101,10 +106,11 @@ impl State {
                 );
                 *wanted.entry(owner).or_default() += u64::from(goes);
             }
-            let after = shadow.packets(highest)?;
+            let after = shadow.packets_of(&indices)?;
             for weighted in &plan.weighted {
-                let at = usize::from(weighted.index);
-                let (got, should) = (after[at] - before[at], wanted.get(&weighted.index).copied().unwrap_or(0));
+                let at = &weighted.index;
+                let got = after.get(at).copied().unwrap_or(0) - before.get(at).copied().unwrap_or(0);
+                let should = wanted.get(at).copied().unwrap_or(0);
                 ensure!(
                     got == should,
                     "tried before the change, {name}/{} got {got} packets instead of {should}: the table is not what was planned",
@@ -122,6 +128,65 @@ impl State {
 pub(crate) struct Trying {
     pub(crate) slot: u32,
     pub(crate) frame: Vec<u8>,
+}
+
+/// What slots are like to a trial: who owns each, and whether it has just moved there.
+struct Kinds {
+    /// By slot: twice the owner, and one more where it moved.
+    of_slot: Vec<u32>,
+    /// By kind: how many of its slots are still to be tried.
+    missing: Vec<u32>,
+    /// Kinds of which any are.
+    left: usize,
+}
+
+/// Slots of each kind that are tried, also where that makes more packets than were asked for.
+const OF_A_KIND: u32 = 3;
+
+impl Kinds {
+    fn of(owners: &[BackendIndex], moved: &[u32]) -> Self {
+        let mut of_slot: Vec<u32> = owners.iter().map(|owner| u32::from(*owner) * 2).collect();
+        moved.iter().for_each(|slot| of_slot[*slot as usize] += 1);
+        let mut missing = vec![0; 2 << BackendIndex::BITS];
+        for kind in &of_slot {
+            let there: &mut u32 = &mut missing[*kind as usize];
+            *there = (*there + 1).min(OF_A_KIND);
+        }
+        let left = missing.iter().filter(|slots| **slots > 0).count();
+        Self { of_slot, missing, left }
+    }
+
+    /// Whether a slot like this is still to be tried.
+    fn misses(&self, slot: u32) -> bool {
+        self.missing[self.of_slot[slot as usize] as usize] > 0
+    }
+
+    fn tried(&mut self, slot: u32) {
+        let missing = &mut self.missing[self.of_slot[slot as usize] as usize];
+        self.left -= usize::from(*missing == 1);
+        *missing = missing.saturating_sub(1);
+    }
+}
+
+/// First flows of different slots, some of each kind of slot, then others, `most` in all. As many flows are looked through as
+/// the table has slots; a kind of very few slots may not be among them.
+fn chosen(service: &Service, entry: &ServiceEntry, mut kinds: Kinds, most: usize) -> Vec<Trying> {
+    let mut flows: Vec<Trying> = Vec::new();
+    let mut seen = vec![false; entry.table_size as usize];
+    for number in 0..entry.table_size {
+        let room = flows.len() + kinds.left * OF_A_KIND as usize <= most && flows.len() < most;
+        if kinds.left == 0 && !room {
+            break;
+        }
+        let source = client(service.address.is_ipv4(), number);
+        let slot = slot_of(entry, source, service.port);
+        if (room || kinds.misses(slot)) && !std::mem::replace(&mut seen[slot as usize], true) {
+            kinds.tried(slot);
+            let opening = Opening::new(service.protocol, source, SocketAddr::new(service.address, service.port));
+            flows.push(Trying { slot, frame: opening.frame() });
+        }
+    }
+    flows
 }
 
 /// Flows of as many different slots as there are, `most` at most.
@@ -154,4 +219,39 @@ fn client(v4: bool, number: u32) -> SocketAddr {
         Ipv6Addr::from_bits(0x2001_0db8_000b << 80 | u128::from(host)).into()
     };
     SocketAddr::new(address, 1024 + (number % 60_000) as u16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Numbering, Placed, plan_service};
+    use crate::spec;
+
+    #[test]
+    fn each_backend_and_what_moved_to_it_is_tried_with_few_packets() {
+        let mut text = "[[interface]]\nname = \"eth0\"\n[[service]]\nname = \"s\"\nprotocol = \"tcp\"\n\
+                        address = \"192.0.2.1\"\nport = 80\nforward = \"l2\"\n"
+            .to_owned();
+        for number in 1..=100 {
+            text += &format!("[[service.backend]]\nname = \"b{number}\"\naddress = \"10.0.0.{number}\"\n");
+        }
+        let config = spec::parse("f.toml", &text).unwrap();
+        let service = &config.services[0];
+        let placed: Vec<Placed> = (1..)
+            .zip(&service.backends)
+            .map(|(index, backend)| Placed { index, weight: backend.weight, next_hop: None, dead: false })
+            .collect();
+        let plan = plan_service(service, &placed, &Numbering::default(), &config.node);
+        let owners = plan.owners();
+        let moved: Vec<u32> = (0..owners.len() as u32).filter(|slot| slot % 20 == 0).collect();
+        let flows = chosen(service, &plan.entry, Kinds::of(&owners, &moved), 512);
+        let tried = |moved: bool| -> BTreeSet<BackendIndex> {
+            let slots = flows.iter().filter(|flow| (flow.slot % 20 == 0) == moved);
+            slots.map(|flow| owners[flow.slot as usize]).collect()
+        };
+        assert_eq!((tried(false).len(), tried(true).len()), (100, 100));
+        assert!(flows.len() <= 600, "{}", flows.len());
+        let different: BTreeSet<u32> = flows.iter().map(|flow| flow.slot).collect();
+        assert_eq!(different.len(), flows.len());
+    }
 }

@@ -170,12 +170,18 @@ impl State {
     /// Backends to which smaller packets go than their link takes, with both sizes: a router asked for that.
     pub(crate) fn path_mtus(&self) -> impl Iterator<Item = (BackendId, u32, u32)> {
         self.pairs().filter_map(|(service, backend)| {
-            let told = self.observed.paths.told(service, backend)?;
-            let Reachability::Resolved(next_hop) = self.observed.reachable.get(&wanted(service, backend))? else {
-                return None;
-            };
-            (told < next_hop.mtu).then(|| (id(service, backend), told, next_hop.mtu))
+            let (told, link) = self.path_mtu(service, backend)?;
+            Some((id(service, backend), told, link))
         })
+    }
+
+    /// What a router said that the way takes, and what the link takes; none where that is no less.
+    pub(crate) fn path_mtu(&self, service: &Service, backend: &Backend) -> Option<(u32, u32)> {
+        let told = self.observed.paths.told(service, backend)?;
+        let Reachability::Resolved(next_hop) = self.observed.reachable.get(&wanted(service, backend))? else {
+            return None;
+        };
+        (told < next_hop.mtu).then_some((told, next_hop.mtu))
     }
 
     pub(crate) fn release_fragments(&mut self) {

@@ -72,7 +72,7 @@ mod tests {
              port = 80\nforward = \"{mode}\"\n[service.health]\nkind = \"none\"\n\
              [[service.backend]]\nname = \"b\"\naddress = \"10.0.0.1\"\n"
         );
-        crate::spec::parse("test.toml", &text).unwrap().services.remove(0)
+        crate::spec::parse("test.toml", &text).unwrap().services[0].clone()
     }
 
     fn mtu(paths: &PathMtus, service: &Service) -> u32 {

@@ -77,8 +77,10 @@ struct Moment {
 impl State {
     /// Looks at everything; answers which alarms came and which went.
     pub(crate) fn watch_alarms(&mut self) -> Vec<Alarm> {
-        match self.counts() {
-            Ok(counts) => {
+        self.watch_shares();
+        match self.due_counts(Instant::now()) {
+            Ok(None) => {}
+            Ok(Some(counts)) => {
                 let (moments, at) = (&mut self.watch.watchtower.moments, Instant::now());
                 while moments.len() > 1 && at.duration_since(moments[1].at) >= WINDOW {
                     moments.pop_front();
@@ -89,7 +91,7 @@ impl State {
         }
         let mut raised: Vec<Raised> = self.watch.drift.gaps.iter().chain(&self.skewed()).filter_map(of_gap).collect();
         if self.desired.applied_at.elapsed() > SETTLING {
-            raised.extend(self.share_gaps().iter().filter_map(of_gap));
+            raised.extend(self.known_share_gaps().filter_map(of_gap));
         }
         if self.desired.refused.is_some() {
             // That the file is not what runs is part of what that alarm says.

@@ -9,10 +9,11 @@ use balancer_common::slot::Slot;
 
 use crate::alarm::catalogue;
 use crate::control::api::{Gap, Layer};
+use crate::controller::kernel::KernelService;
 use crate::controller::state::State;
 use crate::controller::watch::counters;
 use crate::controller::watch::name::UNKNOWN_SLOTS;
-use crate::dataplane::{Attached, Difference, Expected, LinkState, SlotDifferences};
+use crate::dataplane::{Attached, Difference, Expected, LinkState, SlotDifferences, TableCounts};
 use crate::drift::{Recorder, Snapshot, Watch};
 use crate::model::{Protocol, Service, ServiceName, Tracking};
 use crate::moment::Moment;
@@ -30,6 +31,8 @@ pub(crate) struct Drift {
     next: Instant,
     /// As last found, what was put right included.
     pub(crate) gaps: Vec<Gap>,
+    /// Tables by place that hold something else than was written, and what: nothing where none can be read.
+    pub(crate) astray: BTreeMap<u32, Option<TableCounts>>,
     /// Why nothing could be compared.
     pub(crate) failed: Option<String>,
     pub(crate) counted: Counted,
@@ -55,6 +58,7 @@ impl Default for Drift {
         Self {
             next: now,
             gaps: Vec::new(),
+            astray: BTreeMap::new(),
             failed: None,
             counted: Counted::default(),
             recorder: Recorder::default(),
@@ -116,6 +120,7 @@ impl State {
         let rates = self.kernel.programmed.values().map(|p| (p.plan.entry.number, p.plan.rates)).collect();
         let expected = Expected { image: &self.kernel.image, rates, access, capturing: self.is_capturing() };
         let differences = self.kernel.plane.differences(&expected)?;
+        self.watch.drift.astray = self.astray(&differences);
         if differences.is_empty() {
             return Ok(());
         }
@@ -135,8 +140,33 @@ impl State {
         if heal {
             self.kernel.plane.restore(&differences, &expected, &slots)?;
             gaps.iter_mut().for_each(|gap| gap.healed = gap.entry != UNKNOWN_SLOTS);
+            self.watch.drift.astray.clear();
         }
         Ok(())
+    }
+
+    fn astray(&self, differences: &[Difference]) -> BTreeMap<u32, Option<TableCounts>> {
+        let of_tables = differences.iter().filter_map(|difference| match difference {
+            Difference::Table { place, .. } => Some((*place, None)),
+            Difference::Slots { place } => {
+                Some((*place, self.kernel.plane.slots_now(*place).map(|slots| TableCounts::of(&slots))))
+            }
+            _ => None,
+        });
+        // Of a table that is not there, its slots don't matter.
+        let mut astray = BTreeMap::new();
+        of_tables.for_each(|(place, counts)| {
+            astray.entry(place).or_insert(counts);
+        });
+        astray
+    }
+
+    /// What the kernel holds of a service's table: as written, or as the last comparison found it.
+    pub(crate) fn kernel_counts<'a>(&'a self, programmed: &'a KernelService) -> Option<&'a TableCounts> {
+        match self.watch.drift.astray.get(&programmed.plan.entry.table) {
+            Some(found) => found.as_ref(),
+            None => Some(&programmed.counts),
+        }
     }
 
     /// What a table at this place holds where no slot is open.

@@ -15,14 +15,20 @@ pub(crate) mod traffic;
 
 use self::alarms::Watchtower;
 use self::compare::Drift;
+use self::counts::Layout;
 use self::drill::DrillRun;
 use self::observer::Observer;
+use self::shares::ShareGaps;
 use self::traffic::Profile;
+use crate::controller::answer::published::Publishing;
 
 pub(crate) struct Watch {
     pub(crate) drift: Drift,
     pub(crate) watchtower: Watchtower,
     pub(crate) observer: Observer,
+    pub(crate) shares: ShareGaps,
+    pub(crate) layout: Layout,
+    pub(crate) publishing: Publishing,
     pub(crate) profile: Profile,
     pub(crate) drilling: Option<DrillRun>,
 }

@@ -1,6 +1,7 @@
 //! The share of new flows each backend really got, over a window that starts no earlier than the last change.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::dataplane::Counters;
@@ -9,21 +10,44 @@ use crate::dataplane::Counters;
 const WINDOW: Duration = Duration::from_secs(60);
 const STEP: Duration = Duration::from_secs(5);
 
-/// New flows by index at one moment.
+/// New flows by index at one moment. A copy is the same memory.
 #[derive(Debug, Clone)]
 pub(crate) struct Moment {
     pub(crate) at: Instant,
-    new_flows: Vec<u64>,
+    new_flows: Arc<NewFlows>,
+}
+
+#[derive(Debug)]
+enum NewFlows {
+    All(Vec<u64>),
+    /// Of those that were looked at; the others had none.
+    Some(BTreeMap<u16, u64>),
 }
 
 impl Moment {
     pub(crate) fn new(at: Instant, counters: &[Counters]) -> Self {
-        Self { at, new_flows: counters.iter().map(|c| c.new_flows).collect() }
+        let new_flows = NewFlows::All(counters.iter().map(|c| c.new_flows).collect());
+        Self { at, new_flows: Arc::new(new_flows) }
     }
 
-    fn of(&self, index: u16) -> u64 {
-        self.new_flows.get(usize::from(index)).copied().unwrap_or(0)
+    /// Of a few backends.
+    pub(crate) fn of_some(at: Instant, counters: &BTreeMap<u16, Counters>) -> Self {
+        let new_flows = counters.iter().map(|(index, counters)| (*index, counters.new_flows)).collect();
+        Self { at, new_flows: Arc::new(NewFlows::Some(new_flows)) }
     }
+
+    pub(crate) fn of(&self, index: u16) -> u64 {
+        let of = match &*self.new_flows {
+            NewFlows::All(all) => all.get(usize::from(index)),
+            NewFlows::Some(some) => some.get(&index),
+        };
+        of.copied().unwrap_or(0)
+    }
+}
+
+/// Where the window of something begins that changed then: no earlier than `oldest`.
+pub(crate) fn start<'a>(oldest: Option<&'a Moment>, changed: &'a Moment) -> &'a Moment {
+    oldest.filter(|oldest| oldest.at > changed.at).unwrap_or(changed)
 }
 
 #[derive(Debug, Default)]
@@ -43,12 +67,14 @@ impl Observer {
         self.moments.push_back(moment);
     }
 
+    /// Where windows begin at the earliest.
+    pub(crate) fn oldest(&self) -> Option<Moment> {
+        self.moments.front().cloned()
+    }
+
     /// New flows of `indices` since the window's start: since `changed`, but at most about a minute ago.
     pub(crate) fn since(&self, changed: &Moment, now: &[Counters], indices: &[u16]) -> Vec<u64> {
-        let start = match self.moments.front() {
-            Some(oldest) if oldest.at > changed.at => oldest,
-            _ => changed,
-        };
+        let start = start(self.moments.front(), changed);
         let count = |index: &u16| now.get(usize::from(*index)).map_or(0, |c| c.new_flows);
         indices.iter().map(|index| count(index).saturating_sub(start.of(*index))).collect()
     }

@@ -1,14 +1,66 @@
 //! Gaps between weights as written, what is left of them, and the table.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::alarm::catalogue;
 use crate::control::api::{BackendState, Gap, Layer};
 use crate::controller::state::{State, id};
 use crate::controller::watch::compare::gap;
-use crate::model::Service;
+use crate::model::{Service, ServiceName};
 use crate::plan::share;
 
+/// Services without a gap that nothing is known to have touched are looked at all the same, in turn, so many backends a
+/// second.
+const BACKENDS_A_SECOND: usize = 1_000;
+
+/// Gaps as last found: whoever looks again looks at what changed.
+#[derive(Default)]
+pub(crate) struct ShareGaps {
+    found: BTreeMap<ServiceName, Vec<Gap>>,
+    again: BTreeSet<ServiceName>,
+    /// The service of the config that is the next in turn.
+    next: usize,
+}
+
+impl ShareGaps {
+    /// What a step touches is looked at next.
+    pub(crate) fn look_again(&mut self, services: &BTreeSet<ServiceName>) {
+        self.again.extend(services.iter().cloned());
+    }
+}
+
 impl State {
-    /// Gaps between weights, what is left of them, and the table.
+    /// Gaps between weights, what is left of them, and the table: where a step was made since the last look, where there
+    /// were any, and in some of the others.
+    pub(crate) fn watch_shares(&mut self) {
+        let mut names = std::mem::take(&mut self.watch.shares.again);
+        names.extend(std::mem::take(&mut self.watch.shares.found).into_keys());
+        names.extend(self.in_turn());
+        self.watch.publishing.look_again(&names);
+        let gaps = |service: &Service| Some((service.name.clone(), self.share_gaps_of(service)));
+        let found = names.iter().filter_map(|name| gaps(self.service(name)?));
+        self.watch.shares.found = found.filter(|(_, gaps)| !gaps.is_empty()).collect();
+    }
+
+    fn in_turn(&mut self) -> Vec<ServiceName> {
+        let services = &self.desired.config.services;
+        let (mut names, mut backends, mut next) = (Vec::new(), 0, self.watch.shares.next);
+        while names.len() < services.len() && backends < BACKENDS_A_SECOND {
+            next = if next < services.len() { next } else { 0 };
+            names.push(services[next].name.clone());
+            backends += services[next].backends.len().max(1);
+            next += 1;
+        }
+        self.watch.shares.next = next;
+        names
+    }
+
+    /// As last looked at, in the order of names.
+    pub(crate) fn known_share_gaps(&self) -> impl Iterator<Item = &Gap> {
+        self.watch.shares.found.values().flatten()
+    }
+
+    /// The same, all of them looked at now.
     pub(crate) fn share_gaps(&self) -> Vec<Gap> {
         self.desired.config.services.iter().flat_map(|service| self.share_gaps_of(service)).collect()
     }

@@ -10,7 +10,7 @@ const NEAR_AFTER_LOSS: f64 = 0.9;
 
 pub(super) fn check(lint: &Lint<'_>) {
     let prediction = lint.prediction;
-    let singles = prediction.worst_of(&prediction.single_losses());
+    let singles = prediction.worst_of_one();
     let mut domains = prediction.domain_losses();
     // The only server here of a domain that has others elsewhere.
     for (at, server) in prediction.servers.iter().enumerate() {

@@ -103,13 +103,22 @@ fn health(lint: &Lint<'_>, service: &Service, read: &Read) {
 
 /// A service that takes packets from a wider one.
 fn overlaps(lint: &Lint<'_>) {
+    // Only on a prefix, or on several ports, a service is wider than any other.
+    let is_wide =
+        |service: &&Service| service.prefix_len != longest(service) || !matches!(service.ports, Ports::One(_));
+    let wide: Vec<&Service> = lint.models.iter().filter(is_wide).collect();
     for (service, read) in lint.services() {
-        let wider = lint.models.iter().find(|other| takes_from(service, other));
+        let wider = wide.iter().find(|other| takes_from(service, other));
         if let (Some(wider), Some(address)) = (wider, &read.address) {
             let message = format!("{} takes packets that {} would get", service.name, wider.name);
             lint.about_service(Kind::Overlap, service, address.span.clone(), message, "the one that says more wins");
         }
     }
+}
+
+/// Length of a prefix that is one address.
+fn longest(service: &Service) -> u8 {
+    if service.address.is_ipv4() { 32 } else { 128 }
 }
 
 fn takes_from(service: &Service, wider: &Service) -> bool {

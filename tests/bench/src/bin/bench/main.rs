@@ -23,7 +23,7 @@ struct Cli {
     #[arg(long, value_name = "WORD", value_delimiter = ',', conflicts_with = "parts")]
     only: Vec<String>,
     /// Short and rough: shows that everything runs
-    #[arg(long)]
+    #[arg(long, alias = "short")]
     quick: bool,
     /// Write tables, charts and JSON into docs; all parts are measured, and everything to compare with must be there
     #[arg(long, conflicts_with_all = ["parts", "only", "quick"])]
@@ -34,7 +34,7 @@ struct Cli {
 enum Part {
     /// Nanoseconds a packet, program alone
     Packets,
-    /// A large config: apply, change, scrape, restart
+    /// Configs of several sizes: apply, change, scrape, idle, start
     Control,
     /// Packets a second through real interfaces
     Live,
@@ -88,7 +88,8 @@ fn measure(cli: &Cli, progress: impl Fn(&str) + Copy) -> Result<Report> {
         report.packets = Some(packets::run(&cli.only, progress)?);
     }
     if wanted(Part::Control) {
-        report.control = Some(control::run(progress)?);
+        let plan = if cli.quick { control::Plan::short() } else { control::Plan::whole() };
+        report.control = Some(control::run(&plan, progress)?);
     }
     if wanted(Part::Live) {
         report.live = Some(live::run(rounds, Duration::from_millis(milliseconds / 4), progress)?);

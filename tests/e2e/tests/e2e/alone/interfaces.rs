@@ -123,6 +123,11 @@ fn messages_of_the_program_and_metrics_are_there() -> Result<()> {
     ] {
         ensure!(metrics.lines().any(|l| l == line), "{line}\n{metrics}");
     }
+    for page in ["/metrics/service/web", "/metrics?service=web"] {
+        let page = get(page)?;
+        ensure!(page.contains("balancer_backend_new_flows_total{service=\"web\",backend=\"b0\"} 10\n"), "{page}");
+    }
+    ensure!(get("/metrics/service/other").is_err(), "there is no such service");
     ensure!(get("/healthz")? == "ok\n" && get("/readyz")? == "ok\n");
     Ok(())
 }
