@@ -185,6 +185,7 @@ fn a_disk_that_takes_nothing_stops_no_forwarding_and_no_start() -> Result<()> {
     controller.refused(&["weight", "web/b0", "300"], &["was not applied", "No space left"])?;
     controller.wait_for("the alarm", SOON, alarmed(ALARM))?;
     ensure!(web.requests(100)?.failed == 0, "on a full disk");
+    drop(file);
     fs::remove_file(&filler)?;
     controller.wait_for("the end of the alarm", SOON, |status| !alarmed(ALARM)(status))?;
     controller.done(&["weight", "web/b0", "300"])?;
