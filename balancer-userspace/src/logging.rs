@@ -96,7 +96,7 @@ impl<L: Log> Log for Limited<L> {
 pub fn start() {
     // What the XDP program says is chosen by `node.datapath_log`, in the kernel.
     let filter = env_logger::Env::default().default_filter_or("info,balancer_xdp=trace");
-    let log = env_logger::Builder::from_env(filter).format(|out, record| log_line(out, record)).build();
+    let log = env_logger::Builder::from_env(filter).format(log_line).build();
     let level = log.filter();
     if log::set_boxed_logger(Box::new(Limited { log, repeats: Mutex::default() })).is_ok() {
         log::set_max_level(level);

@@ -108,7 +108,7 @@ fn a_config_of_no_services_or_no_file_at_all_is_refused_by_name() -> Result<()> 
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU)?;
     let named = pipe.display().to_string();
     controller.refused(&["apply", &named], &["is a named pipe, not a regular file"])?;
-    fs::write(&pipe.with_file_name("latin"), b"[node]\nname = \"caf\xe9\"\n")?;
+    fs::write(pipe.with_file_name("latin"), b"[node]\nname = \"caf\xe9\"\n")?;
     let latin = pipe.with_file_name("latin").display().to_string();
     controller.refused(&["plan", &latin], &["latin:2:12: error: the file is not UTF-8 text"])?;
 
