@@ -160,7 +160,11 @@ impl Controller {
         tokio::spawn(async move {
             let ahead = Ahead::of_file(path).await;
             // Where the controller is stopping, nothing is to be reloaded.
-            let _ = handle.run(move |controller| Ok(controller.reload_read(why, ahead))).await;
+            let job = move |controller: &mut Self| {
+                controller.reload_read(why, ahead);
+                Ok(())
+            };
+            let _ = handle.run(job).await;
         });
     }
 

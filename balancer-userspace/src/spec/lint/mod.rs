@@ -79,7 +79,7 @@ impl Loaded {
         // What only the host shows can't be found where it is another one.
         let unknown = host.addresses.is_empty() && host.mtus.is_empty();
         let may_be_used = |id: &str| unknown && OF_HOST.iter().any(|kind| kind.id() == id);
-        let idle = silences.iter().zip(used).filter(|(silence, used)| !used && !may_be_used(&silence.id));
+        let idle = silences.iter().zip(used).filter(|(silence, used)| !used && !may_be_used(silence.id));
         for (silence, _) in idle {
             let message = format!("nothing here has {}", silence.id);
             let help = "remove this silence, or correct what it names";

@@ -165,9 +165,12 @@ fn path_sections(report: &path::Report) -> Vec<Section> {
     loads.into_iter().map(section).collect()
 }
 
+/// What is said of a row.
+type Figure<'a> = &'a dyn Fn(&control::Row) -> String;
+
 fn control_section(report: &control::Report) -> Section {
     let ms = |spread: control::Spread| format!("{:.1} ({:.1} to {:.1})", spread.median, spread.least, spread.most);
-    let figures: [(&str, &dyn Fn(&control::Row) -> String); 11] = [
+    let figures: [(&str, Figure<'_>); 11] = [
         ("slots of a table", &|row| row.size.table_size.to_string()),
         ("apply all from nothing, ms", &|row| format!("{:.0}", row.apply)),
         ("one weight, in force, ms", &|row| ms(row.weight)),
