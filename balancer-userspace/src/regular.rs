@@ -46,7 +46,7 @@ pub fn bytes(path: &Path, most: u64) -> Result<Vec<u8>, Unreadable> {
 /// The same as text.
 ///
 /// # Errors
-/// As [`bytes`], and where it is no UTF-8, with the place of the first byte that is not.
+/// As [`bytes()`], and where it is no UTF-8, with the place of the first byte that is not.
 pub fn text(path: &Path, most: u64) -> Result<String, Unreadable> {
     String::from_utf8(bytes(path, most)?).map_err(|error| {
         let at = error.utf8_error().valid_up_to();

@@ -83,7 +83,7 @@ pub trait Request: Serialize + DeserializeOwned + Send + 'static {
         Ok(())
     }
 
-    /// Runs in a task of its own: what needs the controller's goes there by [`Handle::run`].
+    /// Runs in a task of its own: what needs the controller's goes there by `Handle::run`.
     fn answer(self, handle: Handle, caller: Caller) -> impl Future<Output = Result<Self::Answer, Refusal>> + Send;
 }
 
