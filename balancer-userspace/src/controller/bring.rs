@@ -140,6 +140,7 @@ impl State {
         self.attach_interfaces().map_err(Refusal::Invalid)?;
         let ended = self.end_overrides();
         self.forget_strangers();
+        self.carry_ways();
         let staged = if writes { self.stage_config()? } else { None };
         // What a rollback needs, and what a restart needs.
         self.store.save_content(&digest(self.desired.text.as_bytes()), &self.desired.text).map_err(failed)?;
@@ -166,6 +167,7 @@ impl State {
         }
         self.end_overrides();
         self.forget_strangers();
+        self.carry_ways();
         let change = Change { trial: None, because: vec![because] };
         let outcome = self.reconcile(self.all_services(), change);
         if let Err(error) = outcome {
