@@ -88,7 +88,8 @@ fn begun(service: &ServiceEntry, open: &Open, backend: BackendIndex) -> FlowEntr
 #[inline(always)]
 fn unknown<T: Tables>(tables: &T, service: &ServiceEntry, packet: &Packet, open: &Open, key: FlowKey) -> BackendIndex {
     let owner = open.slot.owner();
-    let settled = settled(tables, service, packet, open.slot);
+    let former = by_former(tables, service, packet, open.slot);
+    let settled = if former == NO_BACKEND { settled(tables, open.slot) } else { former };
     let from_before = match packet.role {
         Role::Within | Role::Error => true,
         Role::Opening => false,
@@ -109,8 +110,10 @@ fn unknown<T: Tables>(tables: &T, service: &ServiceEntry, packet: &Packet, open:
     if from_before || owner == NO_BACKEND {
         return owner;
     }
-    // What misses goes to the settled owner: only who goes elsewhere must be known.
-    if owner == settled && !service.has(flags::TRACK_ALL) {
+    // What misses goes to the settled owner: only who goes elsewhere must be known. Where there is a former mapping, that is
+    // what it says: this one's slots may change their places before the former's flows have ended.
+    let missing = if service.has(flags::FORMER) { former } else { settled };
+    if owner == missing && !service.has(flags::TRACK_ALL) {
         return owner;
     }
     if tables.remember(service.number, key, &begun(service, open, owner)) {
@@ -123,18 +126,26 @@ fn unknown<T: Tables>(tables: &T, service: &ServiceEntry, packet: &Packet, open:
     if settled == NO_BACKEND || service.has(flags::TRACK_ALL) { owner } else { settled }
 }
 
-/// Who has the flows that began before the change; nobody where that backend went.
+/// Who has the flows that began before the slot's owner changed; nobody where that backend went. Where the former mapping's
+/// backend died, flows that met a full table are with this one, too.
 #[inline(always)]
-fn settled<T: Tables>(tables: &T, service: &ServiceEntry, packet: &Packet, slot: Slot) -> BackendIndex {
-    let lives = |index: BackendIndex| index == slot.owner() || takes_packets(tables, index);
-    if service.has(flags::FORMER) {
-        let former = former(tables, service.number, packet);
-        if former != NO_BACKEND && lives(former) {
-            return former;
-        }
-        // Since that one died, flows that met a full table are with the slot's own.
+fn settled<T: Tables>(tables: &T, slot: Slot) -> BackendIndex {
+    if lives(tables, slot, slot.settled()) { slot.settled() } else { NO_BACKEND }
+}
+
+/// Who has the flows of the former mapping; nobody where there is none, or that backend went.
+#[inline(always)]
+fn by_former<T: Tables>(tables: &T, service: &ServiceEntry, packet: &Packet, slot: Slot) -> BackendIndex {
+    if !service.has(flags::FORMER) {
+        return NO_BACKEND;
     }
-    if lives(slot.settled()) { slot.settled() } else { NO_BACKEND }
+    let index = former(tables, service.number, packet);
+    if index != NO_BACKEND && lives(tables, slot, index) { index } else { NO_BACKEND }
+}
+
+#[inline(always)]
+fn lives<T: Tables>(tables: &T, slot: Slot, index: BackendIndex) -> bool {
+    index == slot.owner() || takes_packets(tables, index)
 }
 
 #[inline(always)]

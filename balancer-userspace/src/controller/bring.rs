@@ -148,6 +148,7 @@ impl State {
             self.attach_interfaces().map_err(Refusal::Invalid)?;
             ended = self.end_overrides();
             self.forget_strangers();
+            self.carry_ways();
             staged = if writes { self.stage_config()? } else { None };
             // What a rollback needs, and what a restart needs.
             self.store.save_content(&digest(self.desired.text.as_bytes()), &self.desired.text).map_err(failed)?;
@@ -180,6 +181,7 @@ impl State {
         }
         self.end_overrides();
         self.forget_strangers();
+        self.carry_ways();
         let change = Change { trial: None, because: vec![because] };
         let outcome = self.reconcile(self.all_services(), change);
         if let Err(error) = outcome {

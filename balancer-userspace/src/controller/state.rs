@@ -7,14 +7,16 @@ use balancer_common::slot::BackendIndex;
 
 use crate::controller::desired::Desired;
 use crate::controller::kernel::Kernel;
+use crate::controller::kernel::allocate::identity;
 use crate::controller::observed::Observed;
 use crate::controller::unwritten::Unwritten;
 use crate::controller::watch::Watch;
 use crate::health::Health;
+use crate::health::removal::Fate;
 use crate::model::{Backend, BackendId, CheckKind, ForwardMode, Service, ServiceName, Weight};
 use crate::neighbor::{Reachability, Wanted};
 use crate::plan::{Effective, Standing, effective};
-use crate::state::StateDir;
+use crate::state::{Allocated, StateDir};
 
 pub(crate) struct State {
     pub(crate) desired: Desired,
@@ -53,6 +55,14 @@ impl State {
         self.kernel.image.backends.get(&self.index_of(id)?)
     }
 
+    /// Whether the kernel has the backend as it is configured now.
+    fn has_entry(&self, service: &Service, backend: &Backend) -> bool {
+        let id = id(service, backend);
+        let allocated = self.kernel.allocations.backends.get(&id);
+        let is_same = |there: &Allocated| there.identity == identity(service, backend, &self.desired.config.node);
+        allocated.is_some_and(is_same) && self.entry_of(&id).is_some()
+    }
+
     /// The weight in force: set by command, or the file's.
     pub(crate) fn weight(&self, service: &Service, backend: &Backend) -> Weight {
         let set = self.desired.overrides.get(&id(service, backend)).and_then(|set| set.weight);
@@ -69,13 +79,18 @@ impl State {
         let id = id(service, backend);
         let reachability =
             self.observed.reachable.get(&wanted(service, backend)).cloned().unwrap_or(Reachability::Pending);
+        let fate = match self.fate(service, backend) {
+            // What the kernel can't send packets to keeps no slots, or they would be dropped.
+            Fate::Kept(_) if !reachability.is_resolved() && !self.has_entry(service, backend) => Fate::Own,
+            fate => fate,
+        };
         Standing {
             weight: self.weight(service, backend),
             drained: self.desired.overrides.get(&id).is_some_and(|set| set.drained),
             health: self.health(service, &id),
             reachability,
             held_back: self.held_back(service, backend),
-            fate: self.fate(service, backend),
+            fate,
         }
     }
 

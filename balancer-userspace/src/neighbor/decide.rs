@@ -139,6 +139,12 @@ impl World {
     }
 }
 
+impl Reachability {
+    pub fn is_resolved(&self) -> bool {
+        matches!(self, Self::Resolved(_))
+    }
+}
+
 #[cfg(test)]
 impl NextHop {
     pub(crate) fn example() -> Self {

@@ -28,12 +28,15 @@ impl Capture {
         let stopped = stop.clone();
         let worker = std::thread::spawn(move || {
             let (mut frames, mut buffer) = (Vec::new(), vec![0; 65_536]);
-            while !stopped.load(Ordering::Relaxed) {
-                if let Ok(count) = socket.read(&mut buffer) {
-                    frames.push(buffer[..count].to_vec());
+            loop {
+                let ends = stopped.load(Ordering::Relaxed);
+                match socket.read(&mut buffer) {
+                    Ok(count) => frames.push(buffer[..count].to_vec()),
+                    // What came before the end is all read.
+                    Err(_) if ends => return frames,
+                    Err(_) => {}
                 }
             }
-            frames
         });
         Ok(Self { stop, worker })
     }

@@ -1,6 +1,7 @@
 //! Clients: real connections, each from a source port of its own.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -152,7 +153,16 @@ fn any(address: SocketAddr, port: u16) -> SocketAddr {
 }
 
 async fn udp_to(address: SocketAddr, port: u16) -> Result<UdpSocket> {
-    let socket = UdpSocket::bind(any(address, port)).await?;
+    // A process that another test starts has the descriptors of this one until it executes its program, so that a port can
+    // be taken for a moment after its socket was closed.
+    let mut tries = 0;
+    let socket = loop {
+        match UdpSocket::bind(any(address, port)).await {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && tries < 100 => tries += 1,
+            outcome => break outcome?,
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
     // Connected: an answer from any other address than the service's is not received.
     socket.connect(address).await?;
     Ok(socket)

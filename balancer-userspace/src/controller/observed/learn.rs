@@ -205,6 +205,18 @@ impl State {
         self.observed.reachable.extend(kept);
     }
 
+    /// Until the kernel is asked anew, a backend whose packets are to be forwarded in another way is reached as before.
+    pub(crate) fn carry_ways(&mut self) {
+        let reachable = &self.observed.reachable;
+        let carried = |wanted: Wanted| {
+            let other = reachable.get(&Wanted { on_link: !wanted.on_link, ..wanted });
+            let way = other.filter(|way| serves(way, &wanted) && !reachable.contains_key(&wanted))?;
+            Some((wanted, way.clone()))
+        };
+        let carried: Vec<_> = self.wanted().into_iter().filter_map(carried).collect();
+        self.observed.reachable.extend(carried);
+    }
+
     /// Whether every backend was probed and looked up at least once.
     pub(crate) fn knows_enough(&self) -> bool {
         self.pairs().all(|(service, backend)| {
@@ -253,6 +265,11 @@ fn probed_at(service: &Service, backend: &Backend) -> SocketAddr {
     SocketAddr::new(backend.address, service.health.port.unwrap_or(backend.port))
 }
 
+/// Whether packets get there by this way: on a link there is no gateway.
+fn serves(way: &Reachability, wanted: &Wanted) -> bool {
+    matches!(way, Reachability::Resolved(hop) if !wanted.on_link || hop.via == wanted.address)
+}
+
 fn next_hop(entry: &BackendEntry, address: IpAddr) -> NextHop {
     let interface = nix::net::if_::if_indextoname(entry.ifindex);
     NextHop {
@@ -263,5 +280,22 @@ fn next_hop(entry: &BackendEntry, address: IpAddr) -> NextHop {
         mac: entry.mac,
         mtu: u32::from(entry.mtu),
         via: address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_way_by_a_gateway_is_none_on_a_link() {
+        let hop = NextHop::example();
+        let (beside, beyond) = (hop.via, IpAddr::from([198, 51, 100, 7]));
+        let way = Reachability::Resolved(hop);
+        let to = |address, on_link| Wanted { address, on_link };
+        assert!(
+            serves(&way, &to(beside, true)) && serves(&way, &to(beside, false)) && serves(&way, &to(beyond, false))
+        );
+        assert!(!serves(&way, &to(beyond, true)) && !serves(&Reachability::NoRoute, &to(beside, false)));
     }
 }

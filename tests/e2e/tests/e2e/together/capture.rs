@@ -63,7 +63,7 @@ fn every_packet_stands_there_as_it_came_and_as_it_left() -> Result<()> {
     ensure!(came >= 19 && left >= 19, "{came} came, {left} left");
 
     // A drop says its reason; packets of other services and flows are not shown.
-    controller.done(&["drain", "web/b0"])?;
+    controller.done(&["drain", "web/b0", "--accept", "BAL021", "--reason", "nobody is to be left"])?;
     let flow = format!("192.0.2.10:{PORT}");
     let wrong = controller.cli(&["capture", "nobody", "--out", &out])?;
     ensure!(wrong.status.code() == Some(1), "{wrong:?}");

@@ -298,6 +298,28 @@ fn no_sequence_with_changes_of_the_mapping_moves_one_either() -> Result<()> {
     sequence(true)
 }
 
+/// Slots of a dead backend in the former mapping are nobody's: of flows that begin there only the flow table knows.
+#[test]
+fn flows_begun_since_a_backend_of_the_former_mapping_died_outlive_the_next() -> Result<()> {
+    let lab = Lab::new(Topology::OneArmed, &[BackendKind::L2; BACKENDS])?;
+    let mut world = World::new(&lab, 1, true)?;
+    world.open_flows()?;
+    world.servers[0] = None;
+    world.flows.retain(|_, flow| flow.backend != 0);
+    world.controller.wait_for("b0 is down", QUIET, |status| status.services[0].backends[0].effective_weight == 0)?;
+    world.wanted.seed += 1;
+    ensure!(world.reload()?, "{}", world.controller.log());
+    // Then what is left of b0's flows is given up.
+    world.pass(QUIET + Duration::from_secs(1))?;
+    ensure!(world.controller.status()?.services[0].former_mapping, "others still have flows of the former mapping");
+    for _ in 0..4 {
+        world.open_flows()?;
+    }
+    world.wanted.seed += 1;
+    ensure!(world.reload()?, "{}", world.controller.log());
+    world.talk()
+}
+
 fn sequence(remaps: bool) -> Result<()> {
     let from_env = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
     let seed = from_env("CONNECTIONS_SEED").unwrap_or_else(|| rand::rng().random());

@@ -279,7 +279,7 @@ fn without_backends_nothing_goes_where_the_last_one_was() -> Result<()> {
     controller.done(&["reload"])?;
     let counts = client::requests(&lab.client, (VIP4, 8000).into(), 40, 8)?;
     ensure!(counts.failed == 0 && counts.of("b0") == 40, "{counts:?}");
-    controller.done(&["drain", "web/b0"])?;
+    controller.done(&["drain", "web/b0", "--accept", "BAL021", "--reason", "nobody is to be left"])?;
     let before = controller.status()?.dropped.get("no_backend").copied().unwrap_or(0);
     let counts = client::requests(&lab.client, (VIP4, 8000).into(), 3, 3)?;
     ensure!(counts.failed == 3, "{counts:?}");

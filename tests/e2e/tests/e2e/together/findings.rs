@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use balancer::alarm::Severity;
@@ -42,18 +42,30 @@ impl Shop<'_> {
         Ok(String::from_utf8_lossy(&answer).into_owned())
     }
 
+    /// Waits until the metrics have a line. Scrapes within a second share one answer.
+    fn measured(&self, line: &str) -> Result<()> {
+        let deadline = Instant::now() + SOON;
+        loop {
+            let metrics = self.metrics()?;
+            if metrics.lines().any(|there| there == line) {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "no {line}\n{metrics}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     /// Somebody is woken, the status and the metrics say by what, and so does the history.
     fn paged(&self, door: &str) -> Result<()> {
         let status = self.controller.wait_for(&format!("{door} pages"), SOON, pages)?;
         let found = finding(&status, "BAL016").context("it is in the status")?;
         ensure!(found.accepted.is_none() && found.service.as_ref().is_some_and(|name| name.as_str() == "web"));
-        let metrics = self.metrics()?;
         for line in [
             "balancer_config_finding{id=\"BAL016\",severity=\"warning\",service=\"web\"} 1",
             "balancer_alarm_active{alarm=\"BalancerConfigFinding\",severity=\"critical\",service=\"web\",backend=\"\",\
              entry=\"BAL016\"} 1",
         ] {
-            ensure!(metrics.lines().any(|there| there == line), "{door}: no {line}\n{metrics}");
+            self.measured(line).with_context(|| door.to_owned())?;
         }
         let records = self.controller.records()?;
         let last = records.last().context("a record")?;
@@ -123,7 +135,7 @@ fn uneven_weights_wake_somebody_whichever_way_they_come_in() -> Result<()> {
     ensure!((accepted.by.as_str(), accepted.reason.as_str()) == ("uid 0", "b0 is the new machine"), "{accepted:?}");
     ensure!(!pages(&status) && shop.controller.done(&["status"])?.contains("accepted by uid 0"));
     let metric = "balancer_config_finding_accepted{id=\"BAL016\",severity=\"warning\",service=\"web\"} 1";
-    ensure!(shop.metrics()?.lines().any(|line| line == metric));
+    shop.measured(metric)?;
     // What gets worse was not accepted.
     shop.controller.done(&["weight", "web/b0", "2000"])?;
     shop.paged("a worse weight")
@@ -202,8 +214,8 @@ fn a_refused_file_is_one_alarm_and_names_the_worst_first() -> Result<()> {
     controller.wait_for("the alarm", SOON, refused)?;
     // The comparison that finds that the file differs comes once a second.
     let mut comparisons = 0;
-    let deadline = std::time::Instant::now() + SOON;
-    while comparisons < 2 && std::time::Instant::now() < deadline {
+    let deadline = Instant::now() + SOON;
+    while comparisons < 2 && Instant::now() < deadline {
         let verify = controller.cli(&["verify", "--json"])?;
         comparisons += u32::from(String::from_utf8_lossy(&verify.stdout).contains("BalancerConfigFileDiffers"));
         let status = controller.status()?;

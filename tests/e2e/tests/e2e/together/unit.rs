@@ -33,7 +33,7 @@ weight = 90 # of web-1
 [[service.backend]]
 name = "web-2"
 address = "10.99.0.12"
-weight = 100 # of web-2
+weight = 200 # of web-2
 
 [[silence]]
 id = "BAL016"
