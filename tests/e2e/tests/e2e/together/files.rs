@@ -183,7 +183,6 @@ fn a_disk_that_takes_nothing_stops_no_forwarding_and_no_start() -> Result<()> {
     let mut file = File::create(&filler)?;
     while file.write_all(&[0; 4096]).is_ok() {}
     // Or the room is not given back with the name.
-    drop(file);
     controller.refused(&["weight", "web/b0", "300"], &["was not applied", "No space left"])?;
     controller.wait_for("the alarm", SOON, alarmed(ALARM))?;
     ensure!(web.requests(100)?.failed == 0, "on a full disk");
