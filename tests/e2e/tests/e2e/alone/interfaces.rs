@@ -102,7 +102,7 @@ fn messages_of_the_program_and_metrics_are_there() -> Result<()> {
     let controller = Controller::start(&web.lab.balancer, &format!("datapath_log = \"debug\"\n{}", web.config(&[1])))?;
     controller.wait_all_up()?;
     web.requests(10)?;
-    controller.done(&["drain", "web/b0"])?;
+    controller.done(&["drain", "web/b0", "--accept", "BAL021", "--reason", "nobody is to be left"])?;
     web.requests(1)?;
     ensure!(controller.log().contains("dropped, reason 0"), "{}", controller.log());
 
