@@ -99,6 +99,68 @@ fn file_is(there: Option<&str>, wanted: &str, seen: &str) -> FileIs {
     }
 }
 
+impl Desired {
+    fn file_text(&self) -> Result<Option<String>> {
+        match fs::read_to_string(&self.path) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("reading {}", self.path.display())),
+        }
+    }
+
+    fn file_is(&self, wanted: &str) -> Result<FileIs> {
+        Ok(file_is(self.file_text()?.as_deref(), wanted, &self.seen))
+    }
+
+    fn file_holds(&self, text: &str) -> bool {
+        self.file_text().is_ok_and(|there| there.as_deref() == Some(text))
+    }
+
+    /// Whoever applies something has not seen what the file holds by now.
+    pub(crate) fn refuse_newer_file(&self, wanted: &str) -> Result<(), Refusal> {
+        let failed = |error: anyhow::Error| Refusal::Failed(format!("{error:#}; nothing was applied"));
+        if self.file_is(wanted).map_err(failed)? != FileIs::Newer || self.file_holds(&self.text) {
+            return Ok(());
+        }
+        let path = self.path.display();
+        Err(Refusal::Invalid(format!(
+            "{path} was changed since the controller last read it, and applying this would overwrite that; nothing was \
+             applied. Look at `balancer plan {path}`, then `balancer reload`, or put back what the file held"
+        )))
+    }
+
+    /// The config file as it is to be, all but in its place; none where it is so already.
+    fn stage_config(&self) -> Result<Option<StagedFile>, Refusal> {
+        if self.file_holds(&self.text) {
+            return Ok(None);
+        }
+        let staged = stage_file(&self.path, &self.text);
+        staged.map(Some).map_err(|error| Refusal::Failed(format!("{error:#}")))
+    }
+
+    fn put_config(&mut self, staged: StagedFile) -> Result<(), Refusal> {
+        let failed = |error: anyhow::Error| Refusal::Failed(format!("{error:#}"));
+        if self.file_is(&self.text).map_err(failed)? == FileIs::Newer {
+            let path = self.path.display();
+            return Err(Refusal::Invalid(format!("{path} was changed while this was applied; it was left as it is")));
+        }
+        staged.put().map_err(failed)?;
+        self.seen = digest(self.text.as_bytes());
+        Ok(())
+    }
+
+    /// The config file holds what is in force, so that a restart finds it; one that is newer is left alone.
+    pub(crate) fn write_file(&mut self) -> Result<()> {
+        match self.file_is(&self.text)? {
+            FileIs::Same => {}
+            FileIs::Newer => return Ok(()),
+            FileIs::Known => replace_file(&self.path, &self.text)?,
+        }
+        self.seen = digest(self.text.as_bytes());
+        Ok(())
+    }
+}
+
 impl State {
     /// Brings `next` into force, whole; on probation where `guard` is given. Where `writes`, the config file becomes its text.
     /// Answers the overrides that the file ended.
@@ -146,22 +208,22 @@ impl State {
         let (mut ended, mut staged) = (Vec::new(), None);
         if !matches!(dirty, Dirty::Only(_)) {
             self.attach_interfaces().map_err(Refusal::Invalid)?;
-            ended = self.end_overrides();
+            ended = self.desired.end_overrides();
             self.forget_strangers();
             self.carry_ways();
-            staged = if writes { self.stage_config()? } else { None };
+            staged = if writes { self.desired.stage_config()? } else { None };
             // What a rollback needs, and what a restart needs.
             self.store.save_content(&digest(self.desired.text.as_bytes()), &self.desired.text).map_err(failed)?;
         }
         let dirty = match dirty {
-            Dirty::All => self.all_services(),
+            Dirty::All => self.desired.all_services(),
             Dirty::Differing(services) => self.out_of_weight(services),
             Dirty::Only(services) => services,
         };
         self.keep(Part::Overrides).map_err(failed)?;
         self.reconcile(dirty, change).map_err(failed)?;
         if let Some(staged) = staged {
-            self.put_config(staged)?;
+            self.desired.put_config(staged)?;
         }
         Ok(ended)
     }
@@ -172,18 +234,18 @@ impl State {
     /// # Errors
     /// Where the kernel could not be written; what was in force is wanted still, and is to be repaired.
     pub(crate) fn back(&mut self, next: Whole, because: String) -> Result<(Whole, Vec<String>), Refusal> {
-        let newer =
-            self.file_is(&next.text).is_ok_and(|is| is == FileIs::Newer) && !self.file_holds(&self.desired.text);
+        let newer = self.desired.file_is(&next.text).is_ok_and(|is| is == FileIs::Newer)
+            && !self.desired.file_holds(&self.desired.text);
         let checked = self.observed.checked.clone();
         let before = self.desired.swap(Next::Config(Box::new(next)));
         if let Err(error) = self.attach_interfaces() {
             log::error!("going back without an interface: {error}");
         }
-        self.end_overrides();
+        self.desired.end_overrides();
         self.forget_strangers();
         self.carry_ways();
         let change = Change { trial: None, because: vec![because] };
-        let outcome = self.reconcile(self.all_services(), change);
+        let outcome = self.reconcile(self.desired.all_services(), change);
         if let Err(error) = outcome {
             self.desired.swap(before);
             self.observed.checked = checked;
@@ -219,66 +281,6 @@ impl State {
                 refusal.but(&format!("the kernel could not be brought back yet, trying again each second: {error:#}"))
             }
         }
-    }
-
-    fn file_text(&self) -> Result<Option<String>> {
-        match fs::read_to_string(&self.desired.path) {
-            Ok(text) => Ok(Some(text)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error).with_context(|| format!("reading {}", self.desired.path.display())),
-        }
-    }
-
-    fn file_is(&self, wanted: &str) -> Result<FileIs> {
-        Ok(file_is(self.file_text()?.as_deref(), wanted, &self.desired.seen))
-    }
-
-    fn file_holds(&self, text: &str) -> bool {
-        self.file_text().is_ok_and(|there| there.as_deref() == Some(text))
-    }
-
-    /// Whoever applies something has not seen what the file holds by now.
-    pub(crate) fn refuse_newer_file(&self, wanted: &str) -> Result<(), Refusal> {
-        let failed = |error: anyhow::Error| Refusal::Failed(format!("{error:#}; nothing was applied"));
-        if self.file_is(wanted).map_err(failed)? != FileIs::Newer || self.file_holds(&self.desired.text) {
-            return Ok(());
-        }
-        let path = self.desired.path.display();
-        Err(Refusal::Invalid(format!(
-            "{path} was changed since the controller last read it, and applying this would overwrite that; nothing was \
-             applied. Look at `balancer plan {path}`, then `balancer reload`, or put back what the file held"
-        )))
-    }
-
-    /// The config file as it is to be, all but in its place; none where it is so already.
-    fn stage_config(&self) -> Result<Option<StagedFile>, Refusal> {
-        if self.file_holds(&self.desired.text) {
-            return Ok(None);
-        }
-        let staged = stage_file(&self.desired.path, &self.desired.text);
-        staged.map(Some).map_err(|error| Refusal::Failed(format!("{error:#}")))
-    }
-
-    fn put_config(&mut self, staged: StagedFile) -> Result<(), Refusal> {
-        let failed = |error: anyhow::Error| Refusal::Failed(format!("{error:#}"));
-        if self.file_is(&self.desired.text).map_err(failed)? == FileIs::Newer {
-            let path = self.desired.path.display();
-            return Err(Refusal::Invalid(format!("{path} was changed while this was applied; it was left as it is")));
-        }
-        staged.put().map_err(failed)?;
-        self.desired.seen = digest(self.desired.text.as_bytes());
-        Ok(())
-    }
-
-    /// The config file holds what is in force, so that a restart finds it; one that is newer is left alone.
-    pub(crate) fn write_file(&mut self) -> Result<()> {
-        match self.file_is(&self.desired.text)? {
-            FileIs::Same => {}
-            FileIs::Newer => return Ok(()),
-            FileIs::Known => replace_file(&self.desired.path, &self.desired.text)?,
-        }
-        self.desired.seen = digest(self.desired.text.as_bytes());
-        Ok(())
     }
 
     /// The end of a guarded change is noted once what it went back to is on disk: until then a restart takes it back.

@@ -104,7 +104,7 @@ impl Controller {
                 Some(told) = self.told.recv() => { self.take_told(told); seen = false; }
                 Some(delivery) = self.deliveries.1.recv() => self.running.watch.watchtower.note_delivery(delivery),
                 () = sleep(kernel::fragments::LOOK), if !self.running.kernel.held.is_empty() => {
-                    self.running.release_fragments();
+                    self.running.kernel.release_fragments();
                     seen = false;
                 }
                 _ = signals.hangup.recv() => {
@@ -187,7 +187,7 @@ impl Controller {
     fn follow_config(&mut self) {
         self.running.forget_strangers();
         self.running.forget_removals();
-        self.resolver.want(self.running.wanted());
+        self.resolver.want(self.running.desired.wanted());
         self.monitor.watch(self.running.targets());
         self.follow_webhooks();
     }
@@ -212,9 +212,9 @@ impl Controller {
     /// Takes in all reports that have come, then acts once.
     fn take_reports(&mut self, first: Report) {
         let mut dirty = BTreeSet::new();
-        self.running.note_report(first, &mut dirty);
+        self.running.observed.note_report(first, &mut dirty);
         while let Ok(report) = self.reports.try_recv() {
-            self.running.note_report(report, &mut dirty);
+            self.running.observed.note_report(report, &mut dirty);
         }
         if !dirty.is_empty() {
             self.running.weigh_removals(&dirty);
@@ -237,13 +237,13 @@ impl Controller {
         match told {
             Told::Fragment { frame, ifindex } => {
                 self.running.kernel.held.keep(frame, ifindex, Instant::now());
-                self.running.release_fragments();
+                self.running.kernel.release_fragments();
             }
             Told::PathMtu { address, mtu } => {
                 let dirty = self.running.learn_path(address, mtu);
                 self.reconcile(dirty);
             }
-            Told::Watched(watched) => self.running.note_watched(&watched),
+            Told::Watched(watched) => self.running.kernel.note_watched(&watched),
         }
     }
 
@@ -270,7 +270,7 @@ impl Controller {
         let now = Instant::now();
         self.running.store.look_after(now);
         self.running.write_unwritten();
-        if self.running.out_of_step() {
+        if self.running.kernel.out_of_step() {
             self.retry();
         }
         let mut dirty = self.running.forget_paths();
@@ -278,8 +278,8 @@ impl Controller {
         dirty.extend(self.running.judge_waiting());
         self.monitor.set_unseen(self.running.unseen());
         self.reconcile(dirty);
-        self.running.end_capture_if_over();
-        self.running.keep_shadow();
+        self.running.kernel.end_capture_if_over();
+        self.running.kernel.keep_shadow();
         self.running.keep_profile();
         if self.running.watch_guarded() {
             self.follow_config();
@@ -298,7 +298,7 @@ impl Controller {
         self.manager.tick(generation, refused, || self.running.in_force());
         let now = Instant::now();
         if self.running.watch.observer.is_due(now) {
-            match self.running.counters() {
+            match self.running.kernel.counters() {
                 Ok(counters) => self.running.watch.observer.note(Moment::new(now, &counters)),
                 Err(error) => log::error!("{error:#}"),
             }

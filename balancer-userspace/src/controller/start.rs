@@ -34,7 +34,7 @@ use crate::controller::observed::Observed;
 use crate::controller::state::State;
 use crate::controller::transaction::{ChangeRequest, Linted, linted, said};
 use crate::controller::unwritten::{Part, Unwritten};
-use crate::controller::watch::Watch;
+use crate::controller::watch::Agreement;
 use crate::controller::watch::alarms::Watchtower;
 use crate::controller::watch::compare::Drift;
 use crate::controller::watch::counts::Layout;
@@ -109,7 +109,7 @@ pub(crate) async fn start(path: &Path, handle: Handle) -> Result<(Controller, Se
     if let Some(fallback) = taken_back {
         running.went_back(fallback);
     }
-    let ended = running.end_overrides();
+    let ended = running.desired.end_overrides();
     if !ended.is_empty() {
         // Forwarding does not wait for the disk.
         running.keep(Part::Overrides).ok();
@@ -144,7 +144,7 @@ pub(crate) async fn start(path: &Path, handle: Handle) -> Result<(Controller, Se
     if !controller.running.kernel.plane.adopted() {
         controller.learn().await;
     }
-    let all = controller.running.all_services();
+    let all = controller.running.desired.all_services();
     let because = vec![format!("start with {}", path.display())];
     controller.running.reconcile(all, Change { trial: None, because })?;
     controller.running.attach_interfaces().map_err(anyhow::Error::msg)?;
@@ -292,7 +292,7 @@ fn adopt(path: &Path, config: Config, state: StateDir, mut plane: DataPlane) -> 
             held: FragmentBuffer::default(),
             capture: None,
         },
-        watch: Watch {
+        watch: Agreement {
             drift: Drift::default(),
             watchtower: Watchtower::default(),
             observer: Observer::default(),
@@ -317,7 +317,7 @@ impl Controller {
         while !self.running.knows_enough() {
             let step = async {
                 tokio::select! {
-                    Some(report) = self.reports.recv() => self.running.note_report(report, &mut ignored),
+                    Some(report) = self.reports.recv() => self.running.observed.note_report(report, &mut ignored),
                     Some(event) = self.events.recv() => self.running.note_event(event, &mut ignored),
                 }
             };

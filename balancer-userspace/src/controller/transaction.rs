@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::control::api::{Generation, PlannedService, Reloaded};
 use crate::controller::ahead::Ahead;
 use crate::controller::bring::{Dirty, Next, Whole};
+use crate::controller::desired::Desired;
 use crate::controller::desired::empty::refuse_emptiness;
 use crate::controller::desired::judged::{as_bad, brought_in};
 use crate::controller::desired::overrides::listed;
@@ -96,94 +97,23 @@ pub(crate) struct Recorded {
 /// Warnings that a refusal says in full.
 const MOST_SAID: usize = 100;
 
-impl State {
-    /// Reads the file and applies it whole, or refuses it whole. Where it is as it was `ahead`, it is not linted once more.
-    pub(crate) fn reload(
-        &mut self,
-        uid: Option<u32>,
-        command: &str,
-        ahead: Option<Ahead>,
-    ) -> Result<Reloaded, Refusal> {
-        let file = self.desired.path.display().to_string();
-        let text = spec::text(&self.desired.path).map_err(Refusal::from);
-        let asked = ChangeRequest { uid, command: command.to_owned(), ..ChangeRequest::default() };
-        let proposal = text.and_then(|text| {
-            self.desired.seen = digest(text.as_bytes());
-            // What a guarded change has written itself is no other change.
-            if text != self.desired.text {
-                self.refuse_while_guarded()?;
-            }
-            Ok(Proposal::of_file(text, &file, asked))
-        });
-        let outcome = match proposal {
-            Ok(proposal) => {
-                let linted = match ahead.filter(|ahead| ahead.text == proposal.text) {
-                    Some(ahead) => ahead.linted,
-                    None => self.linted(&proposal.file, &proposal.text),
-                };
-                if proposal.text == self.desired.text {
-                    let outcome = linted.and_then(|linted| self.try_apply(&proposal, linted, None));
-                    self.noted(outcome)
-                } else {
-                    self.at_once_or_guarded(&proposal, linted)
-                }
-            }
-            Err(refusal) => self.noted(Err(refusal)),
-        };
-        // Only here is the file newer than what runs.
-        self.desired.refused = outcome.as_ref().err().map(ToString::to_string);
-        outcome
-    }
-
-    /// What somebody proposes: at once, or on probation.
-    pub(crate) fn propose(
-        &mut self,
-        proposal: &Proposal,
-        linted: Result<Linted, Refusal>,
-    ) -> Result<Reloaded, Refusal> {
-        self.refuse_while_guarded()?;
-        self.at_once_or_guarded(proposal, linted)
-    }
-
-    /// On probation where that is asked for, or where the config asks for it.
-    fn at_once_or_guarded(
-        &mut self,
-        proposal: &Proposal,
-        linted: Result<Linted, Refusal>,
-    ) -> Result<Reloaded, Refusal> {
-        let outcome = linted.and_then(|linted| {
-            if !proposal.strict {
-                refuse_emptiness(&linted.1, self.kernel.programmed.len())?;
-            }
-            let policy = self.desired.config.node.guard;
-            if proposal.dry_run || (proposal.guard.is_none() && policy.is_none()) {
-                return self.try_apply(proposal, linted, None);
-            }
-            let preview = self.preview_of(&linted.0.config);
-            let duration = proposal.guard.or_else(|| self.guard_by_policy(preview.risk));
-            let guard = duration.map(|duration| (preview.services, duration));
-            self.try_apply(proposal, linted, guard)
-        });
-        if proposal.dry_run { outcome } else { self.noted(outcome) }
-    }
-
+impl Desired {
     /// A config that could be in force, and what linting finds in it.
     pub(crate) fn linted(&self, file: &str, text: &str) -> Result<Linted, Refusal> {
-        let directory = self.desired.path.parent().unwrap_or(Path::new(""));
+        let directory = self.path.parent().unwrap_or(Path::new(""));
         linted(file, text.to_owned(), directory).map_err(Refusal::from)
     }
 
     /// A generation of the history, with the content of its config file.
     pub(crate) fn stored(&self, number: u64) -> Result<Generation, Refusal> {
         let record = self.recorded(number)?;
-        let text = self.desired.history.content(record).map_err(|error| Refusal::Failed(format!("{error:#}")))?;
+        let text = self.history.content(record).map_err(|error| Refusal::Failed(format!("{error:#}")))?;
         Ok(Generation { record: record.clone(), text })
     }
 
     fn recorded(&self, number: u64) -> Result<&Record, Refusal> {
-        self.desired.history.find(number).ok_or_else(|| {
-            let known: Vec<String> =
-                self.desired.history.records().iter().rev().map(|r| r.generation.to_string()).collect();
+        self.history.find(number).ok_or_else(|| {
+            let known: Vec<String> = self.history.records().iter().rev().map(|r| r.generation.to_string()).collect();
             let known = listed(&known.iter().map(String::as_str).collect::<Vec<_>>());
             Refusal::NotFound(format!("there is no generation {number} in the history; there are: {known}"))
         })
@@ -196,110 +126,11 @@ impl State {
             Err(Refusal::Failed(_)) => "failed",
             Err(_) => "refused",
         };
-        *self.desired.applies.entry(result).or_default() += 1;
+        *self.applies.entry(result).or_default() += 1;
         if outcome.is_ok() {
-            (self.desired.refused, self.desired.applied_at) = (None, Moment::now());
+            (self.refused, self.applied_at) = (None, Moment::now());
         }
         outcome
-    }
-
-    /// Brings back a generation of the history: the one named, or the one before what is in force, each time one further.
-    /// What was in force before needs no acceptance.
-    pub(crate) fn rollback(&mut self, generation: Option<u64>, asked: ChangeRequest) -> Result<Reloaded, Refusal> {
-        if self.desired.probation.is_some() && generation.is_none() {
-            return self.take_back(asked.reason.as_deref().unwrap_or("asked for"), asked.uid);
-        }
-        self.refuse_while_guarded()?;
-        let outcome = self.try_rollback(generation, asked);
-        self.noted(outcome)
-    }
-
-    fn try_rollback(&mut self, generation: Option<u64>, mut asked: ChangeRequest) -> Result<Reloaded, Refusal> {
-        let start = Instant::now();
-        let record = match generation {
-            Some(number) => self.recorded(number)?,
-            None => {
-                let in_force = digest(self.desired.text.as_bytes());
-                let found = self.desired.history.one_back(&in_force, &self.desired.overrides);
-                found.ok_or_else(|| Refusal::NotFound("the history has nothing before what is in force".to_owned()))?
-            }
-        };
-        let text = self.desired.history.content(record).map_err(|error| Refusal::Failed(format!("{error:#}")))?;
-        let (number, back_to) = (record.generation, self.desired.history.origin(record));
-        let overrides = record.overrides.clone();
-        let (Loaded { config, text, written }, found) = self.linted(&format!("generation {number}"), &text)?;
-        self.refuse_fixed(&config)?;
-        asked.command = format!("rollback to generation {number}");
-        let (added, removed, changed) = differences(&self.desired.config, &config);
-        let shares = self.all_shares();
-        let next = Whole { config, text, written, found: found.findings, overrides };
-        let (_, mut warnings) = match self.back(next, asked.said()) {
-            Ok(done) => done,
-            Err(refusal) => return Err(self.repaired(refusal)),
-        };
-        let recorded = Recorded { back_to: Some(back_to), ..self.applied() };
-        self.record_as(asked, recorded);
-        warnings.extend(self.unwritten.said());
-        Ok(Reloaded {
-            generation: self.kernel.generation,
-            added,
-            removed,
-            changed,
-            shares: self.shares_since(&shares),
-            warnings,
-            seconds: start.elapsed().as_secs_f64(),
-            ..Reloaded::default()
-        })
-    }
-
-    fn try_apply(
-        &mut self,
-        proposal: &Proposal,
-        (loaded, found): Linted,
-        guard: Option<(Vec<PlannedService>, Duration)>,
-    ) -> Result<Reloaded, Refusal> {
-        let start = Instant::now();
-        let Loaded { config, text, written } = loaded;
-        let together = self.with_commands(&written, &config, &proposal.text, &found.findings);
-        let mut warnings = self.accepted(&found, &together, proposal)?;
-        self.admissible(&config, &proposal.text, proposal.plan.as_deref())?;
-        let (added, removed, changed) = differences(&self.desired.config, &config);
-        let touched: BTreeSet<ServiceName> = added.iter().chain(&changed).cloned().collect();
-        // Seed and addresses of the node are part of each service's tables and entries; on probation weights come in steps.
-        let all = self.desired.config.node != config.node || self.desired.probation.is_some() || guard.is_some();
-        let answer = |generation, overrides_ended, guard, warnings| {
-            let (dry_run, seconds) = (proposal.dry_run, start.elapsed().as_secs_f64());
-            let shares = Vec::new();
-            Reloaded { generation, added, removed, changed, overrides_ended, warnings, shares, guard, dry_run, seconds }
-        };
-        if proposal.dry_run {
-            return Ok(answer(self.kernel.generation, Vec::new(), None, warnings));
-        }
-        if !proposal.from_file {
-            self.refuse_newer_file(&proposal.text)?;
-        }
-        let guard = match guard {
-            Some((changes, duration)) => Some(self.begin_guard(&proposal.asked, &changes, duration, &proposal.text)?),
-            None => None,
-        };
-        let overrides = self.desired.overrides.clone();
-        let same = self.desired.text == proposal.text;
-        let known = self.desired.judged.findings().to_vec();
-        let next = Whole { config, text, written, found: found.findings, overrides };
-        let change = Change::asked(Trial::FILE, proposal.asked.said());
-        let dirty = if all { Dirty::All } else { Dirty::Differing(touched) };
-        let overrides_ended = self
-            .forward(Next::Config(Box::new(next)), dirty, change, !proposal.from_file, guard)
-            .map_err(|refusal| refusal.meaning("this was not applied, the previous config stays active"))?;
-        // Whoever applies what is in force already means what is found in it.
-        let meant = |finding: &Diagnostic| same || !brought_in(&known, std::slice::from_ref(finding)).is_empty();
-        self.judge(together, &proposal.asked, meant);
-        // One on probation is recorded when that is over.
-        if self.desired.probation.is_none() {
-            self.record_if_new(proposal.asked.clone());
-        }
-        warnings.extend(self.unwritten.said());
-        Ok(answer(self.kernel.generation, overrides_ended, self.guard(), warnings))
     }
 
     /// What `plan` refuses because `apply` would, beside what linting finds.
@@ -316,7 +147,7 @@ impl State {
 
     /// Whether what is in force has the same finding about the same.
     pub(crate) fn is_known(&self, finding: &Diagnostic) -> bool {
-        let judged = &self.desired.judged;
+        let judged = &self.judged;
         judged.file().iter().chain(judged.findings()).any(|known| as_bad(known, finding))
     }
 
@@ -352,6 +183,208 @@ impl State {
             log::warn!("{}", said(finding));
         }
         Ok(counting.iter().map(|finding| said(finding)).collect())
+    }
+
+    /// Stands for what is in force and what would be: another text, or anything changed meanwhile, is another id.
+    pub(crate) fn plan_id(&self, text: &str) -> String {
+        let overrides = serde_json::to_string(&self.overrides).unwrap_or_default();
+        let last = self.history.last().map_or("", |record| record.hash.as_str());
+        digest(format!("{}\n{overrides}\n{last}\n{}", digest(self.text.as_bytes()), digest(text.as_bytes())).as_bytes())
+            [..16]
+            .to_owned()
+    }
+
+    /// Settings that are read once, at the start.
+    fn refuse_fixed(&self, new: &Config) -> Result<(), Refusal> {
+        let (now, new_node) = (&self.config.node, &new.node);
+        let fixed = [
+            ("node.state_dir", now.state_dir == new_node.state_dir),
+            ("node.pin_dir", now.pin_dir == new_node.pin_dir),
+            ("node.control_socket", now.control_socket == new_node.control_socket),
+            ("node.http_listen", now.http_listen == new_node.http_listen),
+            ("node.datapath_log", now.datapath_log == new_node.datapath_log),
+            ("node.watch_config", now.watch_config == new_node.watch_config),
+            ("limits", self.config.limits == new.limits),
+        ];
+        let changed: Vec<&str> = fixed.iter().filter(|(_, same)| !same).map(|(name, _)| *name).collect();
+        if changed.is_empty() {
+            return Ok(());
+        }
+        Err(Refusal::Invalid(format!(
+            "{} can't change while the controller runs; restart it (forwarding goes on meanwhile)",
+            listed(&changed)
+        )))
+    }
+}
+
+impl State {
+    /// Reads the file and applies it whole, or refuses it whole. Where it is as it was `ahead`, it is not linted once more.
+    pub(crate) fn reload(
+        &mut self,
+        uid: Option<u32>,
+        command: &str,
+        ahead: Option<Ahead>,
+    ) -> Result<Reloaded, Refusal> {
+        let file = self.desired.path.display().to_string();
+        let text = spec::text(&self.desired.path).map_err(Refusal::from);
+        let asked = ChangeRequest { uid, command: command.to_owned(), ..ChangeRequest::default() };
+        let proposal = text.and_then(|text| {
+            self.desired.seen = digest(text.as_bytes());
+            // What a guarded change has written itself is no other change.
+            if text != self.desired.text {
+                self.refuse_while_guarded()?;
+            }
+            Ok(Proposal::of_file(text, &file, asked))
+        });
+        let outcome = match proposal {
+            Ok(proposal) => {
+                let linted = match ahead.filter(|ahead| ahead.text == proposal.text) {
+                    Some(ahead) => ahead.linted,
+                    None => self.desired.linted(&proposal.file, &proposal.text),
+                };
+                if proposal.text == self.desired.text {
+                    let outcome = linted.and_then(|linted| self.try_apply(&proposal, linted, None));
+                    self.desired.noted(outcome)
+                } else {
+                    self.at_once_or_guarded(&proposal, linted)
+                }
+            }
+            Err(refusal) => self.desired.noted(Err(refusal)),
+        };
+        // Only here is the file newer than what runs.
+        self.desired.refused = outcome.as_ref().err().map(ToString::to_string);
+        outcome
+    }
+
+    /// What somebody proposes: at once, or on probation.
+    pub(crate) fn propose(
+        &mut self,
+        proposal: &Proposal,
+        linted: Result<Linted, Refusal>,
+    ) -> Result<Reloaded, Refusal> {
+        self.refuse_while_guarded()?;
+        self.at_once_or_guarded(proposal, linted)
+    }
+
+    /// On probation where that is asked for, or where the config asks for it.
+    fn at_once_or_guarded(
+        &mut self,
+        proposal: &Proposal,
+        linted: Result<Linted, Refusal>,
+    ) -> Result<Reloaded, Refusal> {
+        let outcome = linted.and_then(|linted| {
+            if !proposal.strict {
+                refuse_emptiness(&linted.1, self.kernel.programmed.len())?;
+            }
+            let policy = self.desired.config.node.guard;
+            if proposal.dry_run || (proposal.guard.is_none() && policy.is_none()) {
+                return self.try_apply(proposal, linted, None);
+            }
+            let preview = self.preview_of(&linted.0.config);
+            let duration = proposal.guard.or_else(|| self.desired.guard_by_policy(preview.risk));
+            let guard = duration.map(|duration| (preview.services, duration));
+            self.try_apply(proposal, linted, guard)
+        });
+        if proposal.dry_run { outcome } else { self.desired.noted(outcome) }
+    }
+
+    /// Brings back a generation of the history: the one named, or the one before what is in force, each time one further.
+    /// What was in force before needs no acceptance.
+    pub(crate) fn rollback(&mut self, generation: Option<u64>, asked: ChangeRequest) -> Result<Reloaded, Refusal> {
+        if self.desired.probation.is_some() && generation.is_none() {
+            return self.take_back(asked.reason.as_deref().unwrap_or("asked for"), asked.uid);
+        }
+        self.refuse_while_guarded()?;
+        let outcome = self.try_rollback(generation, asked);
+        self.desired.noted(outcome)
+    }
+
+    fn try_rollback(&mut self, generation: Option<u64>, mut asked: ChangeRequest) -> Result<Reloaded, Refusal> {
+        let start = Instant::now();
+        let record = match generation {
+            Some(number) => self.desired.recorded(number)?,
+            None => {
+                let in_force = digest(self.desired.text.as_bytes());
+                let found = self.desired.history.one_back(&in_force, &self.desired.overrides);
+                found.ok_or_else(|| Refusal::NotFound("the history has nothing before what is in force".to_owned()))?
+            }
+        };
+        let text = self.desired.history.content(record).map_err(|error| Refusal::Failed(format!("{error:#}")))?;
+        let (number, back_to) = (record.generation, self.desired.history.origin(record));
+        let overrides = record.overrides.clone();
+        let (Loaded { config, text, written }, found) = self.desired.linted(&format!("generation {number}"), &text)?;
+        self.desired.refuse_fixed(&config)?;
+        asked.command = format!("rollback to generation {number}");
+        let (added, removed, changed) = differences(&self.desired.config, &config);
+        let shares = self.all_shares();
+        let next = Whole { config, text, written, found: found.findings, overrides };
+        let (_, mut warnings) = match self.back(next, asked.said()) {
+            Ok(done) => done,
+            Err(refusal) => return Err(self.repaired(refusal)),
+        };
+        let recorded = Recorded { back_to: Some(back_to), ..self.applied() };
+        self.record_as(asked, recorded);
+        warnings.extend(self.unwritten.said());
+        Ok(Reloaded {
+            generation: self.kernel.generation,
+            added,
+            removed,
+            changed,
+            shares: self.shares_since(&shares),
+            warnings,
+            seconds: start.elapsed().as_secs_f64(),
+            ..Reloaded::default()
+        })
+    }
+
+    fn try_apply(
+        &mut self,
+        proposal: &Proposal,
+        (loaded, found): Linted,
+        guard: Option<(Vec<PlannedService>, Duration)>,
+    ) -> Result<Reloaded, Refusal> {
+        let start = Instant::now();
+        let Loaded { config, text, written } = loaded;
+        let together = self.desired.with_commands(&written, &config, &proposal.text, &found.findings);
+        let mut warnings = self.desired.accepted(&found, &together, proposal)?;
+        self.desired.admissible(&config, &proposal.text, proposal.plan.as_deref())?;
+        let (added, removed, changed) = differences(&self.desired.config, &config);
+        let touched: BTreeSet<ServiceName> = added.iter().chain(&changed).cloned().collect();
+        // Seed and addresses of the node are part of each service's tables and entries; on probation weights come in steps.
+        let all = self.desired.config.node != config.node || self.desired.probation.is_some() || guard.is_some();
+        let answer = |generation, overrides_ended, guard, warnings| {
+            let (dry_run, seconds) = (proposal.dry_run, start.elapsed().as_secs_f64());
+            let shares = Vec::new();
+            Reloaded { generation, added, removed, changed, overrides_ended, warnings, shares, guard, dry_run, seconds }
+        };
+        if proposal.dry_run {
+            return Ok(answer(self.kernel.generation, Vec::new(), None, warnings));
+        }
+        if !proposal.from_file {
+            self.desired.refuse_newer_file(&proposal.text)?;
+        }
+        let guard = match guard {
+            Some((changes, duration)) => Some(self.begin_guard(&proposal.asked, &changes, duration, &proposal.text)?),
+            None => None,
+        };
+        let overrides = self.desired.overrides.clone();
+        let same = self.desired.text == proposal.text;
+        let known = self.desired.judged.findings().to_vec();
+        let next = Whole { config, text, written, found: found.findings, overrides };
+        let change = Change::asked(Trial::FILE, proposal.asked.said());
+        let dirty = if all { Dirty::All } else { Dirty::Differing(touched) };
+        let overrides_ended = self
+            .forward(Next::Config(Box::new(next)), dirty, change, !proposal.from_file, guard)
+            .map_err(|refusal| refusal.meaning("this was not applied, the previous config stays active"))?;
+        // Whoever applies what is in force already means what is found in it.
+        let meant = |finding: &Diagnostic| same || !brought_in(&known, std::slice::from_ref(finding)).is_empty();
+        self.judge(together, &proposal.asked, meant);
+        // One on probation is recorded when that is over.
+        if self.desired.probation.is_none() {
+            self.record_if_new(proposal.asked.clone());
+        }
+        warnings.extend(self.unwritten.said());
+        Ok(answer(self.kernel.generation, overrides_ended, self.guard(), warnings))
     }
 
     /// Adds what is in force to the history. Where that fails the change stays, and answer, log and alarm say so.
@@ -401,39 +434,6 @@ impl State {
         if !same {
             self.record(asked);
         }
-    }
-
-    /// Stands for what is in force and what would be: another text, or anything changed meanwhile, is another id.
-    pub(crate) fn plan_id(&self, text: &str) -> String {
-        let overrides = serde_json::to_string(&self.desired.overrides).unwrap_or_default();
-        let last = self.desired.history.last().map_or("", |record| record.hash.as_str());
-        digest(
-            format!("{}\n{overrides}\n{last}\n{}", digest(self.desired.text.as_bytes()), digest(text.as_bytes()))
-                .as_bytes(),
-        )[..16]
-            .to_owned()
-    }
-
-    /// Settings that are read once, at the start.
-    fn refuse_fixed(&self, new: &Config) -> Result<(), Refusal> {
-        let (now, new_node) = (&self.desired.config.node, &new.node);
-        let fixed = [
-            ("node.state_dir", now.state_dir == new_node.state_dir),
-            ("node.pin_dir", now.pin_dir == new_node.pin_dir),
-            ("node.control_socket", now.control_socket == new_node.control_socket),
-            ("node.http_listen", now.http_listen == new_node.http_listen),
-            ("node.datapath_log", now.datapath_log == new_node.datapath_log),
-            ("node.watch_config", now.watch_config == new_node.watch_config),
-            ("limits", self.desired.config.limits == new.limits),
-        ];
-        let changed: Vec<&str> = fixed.iter().filter(|(_, same)| !same).map(|(name, _)| *name).collect();
-        if changed.is_empty() {
-            return Ok(());
-        }
-        Err(Refusal::Invalid(format!(
-            "{} can't change while the controller runs; restart it (forwarding goes on meanwhile)",
-            listed(&changed)
-        )))
     }
 }
 

@@ -79,7 +79,7 @@ impl State {
 
     fn write(&mut self, part: Part) -> Result<()> {
         match part {
-            Part::File => self.write_file(),
+            Part::File => self.desired.write_file(),
             Part::Overrides => self.store.save_overrides(&self.desired.overrides),
             Part::Guard => self.write_guard(),
             Part::Places => self.store.save_allocations(&self.kernel.allocations),

@@ -10,7 +10,9 @@ use nix::ifaddrs::getifaddrs;
 use tokio::time::Instant;
 
 use crate::control::api::Examined;
+use crate::controller::desired::Desired;
 use crate::controller::handle::{Handle, Refusal};
+use crate::controller::kernel::Kernel;
 use crate::controller::observed::gate::AtGate;
 use crate::controller::requests::Examine;
 use crate::controller::state::{State, id, wanted};
@@ -36,7 +38,7 @@ impl Handle {
             None => {
                 let known = self.run(|controller| Ok(controller.running.known())).await?;
                 examined.findings = doctor::examine_host(&known).await;
-                self.run(|controller| Ok(controller.running.service_names())).await?
+                self.run(|controller| Ok(controller.running.desired.service_names())).await?
             }
         };
         let only: Vec<BackendName> = request.backend.into_iter().collect();
@@ -89,82 +91,23 @@ impl Plane for Handle {
 
     async fn room(&self, backend: &BackendId) -> Option<u16> {
         let backend = backend.clone();
-        self.run(move |controller| Ok(controller.running.entry_of(&backend).map(room))).await.ok().flatten()
+        self.run(move |controller| Ok(controller.running.kernel.entry_of(&backend).map(room))).await.ok().flatten()
     }
 }
 
-impl State {
+impl Desired {
     fn service_names(&self) -> Vec<ServiceName> {
-        self.desired.config.services.iter().map(|service| service.name.clone()).collect()
+        self.config.services.iter().map(|service| service.name.clone()).collect()
     }
+}
 
-    fn known(&self) -> Known {
-        let flow_tables = self.desired.config.services.iter().map(|service| Filled {
-            map: "flows",
-            what: format!("entries of {}'s flow table", service.name),
-            setting: "service.connections.flow_table",
-            used: self.kernel.programmed.get(&service.name).map_or(0, |programmed| programmed.tracked.flows),
-            capacity: service.connections.flow_table.into(),
-        });
-        let leaves_by = self.observed.reachable.values().filter_map(|reachability| match reachability {
-            Reachability::Resolved(hop) => Some(hop.interface.clone()),
-            _ => None,
-        });
-        let checked = self.desired.config.services.iter().filter(|service| service.health.kind != CheckKind::None);
-        Known {
-            interfaces: self.interface_statuses(),
-            leaves_by: leaves_by.collect(),
-            maps: self.map_fill().into_iter().chain(flow_tables).collect(),
-            checked: checked.map(|service| service.backends.len()).sum(),
-            program: self.kernel.plane.program_id(),
-        }
-    }
-
-    fn patients(&self, name: &ServiceName, only: &[BackendName]) -> Result<Vec<Patient>, Refusal> {
-        let absent = |what: String| Refusal::NotFound(format!("there is no {what}; `balancer status` lists them"));
-        let service = self.service(name).ok_or_else(|| absent(format!("service {name}")))?;
-        if let Some(stranger) = only.iter().find(|name| !service.backends.iter().any(|b| b.name == **name)) {
-            return Err(absent(format!("backend {name}/{stranger}")));
-        }
-        let pairs = service.backends.iter().zip(self.ways(service));
-        let wanted = pairs.filter(|(backend, _)| only.is_empty() || only.contains(&backend.name));
-        Ok(wanted.map(|(backend, (source, way))| self.patient(service, backend, source, way)).collect())
-    }
-
-    fn patient(&self, service: &Service, backend: &Backend, source: Option<IpAddr>, way: Way) -> Patient {
-        let id = id(service, backend);
-        Patient {
-            protocol: service.protocol,
-            service: SocketAddr::new(service.address, service.port),
-            backend: SocketAddr::new(backend.address, backend.port),
-            checked: service.health.port.unwrap_or(backend.port),
-            reachability: self
-                .observed
-                .reachable
-                .get(&wanted(service, backend))
-                .cloned()
-                .unwrap_or(Reachability::Pending),
-            rules: self
-                .kernel
-                .programmed
-                .get(&service.name)
-                .map(|programmed| programmed.plan.entry)
-                .unwrap_or_default(),
-            entry: self.entry_of(&id).copied(),
-            source,
-            outer: source_towards(backend.address),
-            way,
-            longest: longest_packet(service).min(u32::from(u16::MAX)) as u16,
-            id,
-        }
-    }
-
+impl Kernel {
     /// For each backend of the service, this host's address to ask from, and how.
     fn ways(&self, service: &Service) -> Vec<(Option<IpAddr>, Way)> {
-        let programmed = self.kernel.programmed.get(&service.name);
+        let programmed = self.programmed.get(&service.name);
         let table = programmed.and_then(|programmed| {
             let entry = programmed.plan.entry;
-            Some((entry, self.kernel.plane.read_table(entry.table, entry.table_size).ok()?))
+            Some((entry, self.plane.read_table(entry.table, entry.table_size).ok()?))
         });
         let mut found: Vec<(IpAddr, Vec<Vec<u16>>)> = Vec::new();
         let ways = service.backends.iter().map(|backend| {
@@ -200,12 +143,75 @@ impl State {
 
     /// Where a frame for a backend is to come in: by the interface that it leaves by, if the program is there.
     fn entrance(&self, backend: BackendIndex) -> Option<(u32, bool)> {
-        let leaves_by = self.kernel.image.backends.get(&backend).map(|entry| entry.ifindex);
-        let attached = self.kernel.interfaces.iter().filter_map(|(name, state)| {
+        let leaves_by = self.image.backends.get(&backend).map(|entry| entry.ifindex);
+        let attached = self.interfaces.iter().filter_map(|(name, state)| {
             let mode = state.as_ref().ok()?;
             Some((nix::net::if_::if_nametoindex(name.as_str()).ok()?, *mode == Attached::Native))
         });
         attached.min_by_key(|(ifindex, _)| Some(*ifindex) != leaves_by)
+    }
+}
+
+impl State {
+    fn known(&self) -> Known {
+        let flow_tables = self.desired.config.services.iter().map(|service| Filled {
+            map: "flows",
+            what: format!("entries of {}'s flow table", service.name),
+            setting: "service.connections.flow_table",
+            used: self.kernel.programmed.get(&service.name).map_or(0, |programmed| programmed.tracked.flows),
+            capacity: service.connections.flow_table.into(),
+        });
+        let leaves_by = self.observed.reachable.values().filter_map(|reachability| match reachability {
+            Reachability::Resolved(hop) => Some(hop.interface.clone()),
+            _ => None,
+        });
+        let checked = self.desired.config.services.iter().filter(|service| service.health.kind != CheckKind::None);
+        Known {
+            interfaces: self.interface_statuses(),
+            leaves_by: leaves_by.collect(),
+            maps: self.map_fill().into_iter().chain(flow_tables).collect(),
+            checked: checked.map(|service| service.backends.len()).sum(),
+            program: self.kernel.plane.program_id(),
+        }
+    }
+
+    fn patients(&self, name: &ServiceName, only: &[BackendName]) -> Result<Vec<Patient>, Refusal> {
+        let absent = |what: String| Refusal::NotFound(format!("there is no {what}; `balancer status` lists them"));
+        let service = self.desired.service(name).ok_or_else(|| absent(format!("service {name}")))?;
+        if let Some(stranger) = only.iter().find(|name| !service.backends.iter().any(|b| b.name == **name)) {
+            return Err(absent(format!("backend {name}/{stranger}")));
+        }
+        let pairs = service.backends.iter().zip(self.kernel.ways(service));
+        let wanted = pairs.filter(|(backend, _)| only.is_empty() || only.contains(&backend.name));
+        Ok(wanted.map(|(backend, (source, way))| self.patient(service, backend, source, way)).collect())
+    }
+
+    fn patient(&self, service: &Service, backend: &Backend, source: Option<IpAddr>, way: Way) -> Patient {
+        let id = id(service, backend);
+        Patient {
+            protocol: service.protocol,
+            service: SocketAddr::new(service.address, service.port),
+            backend: SocketAddr::new(backend.address, backend.port),
+            checked: service.health.port.unwrap_or(backend.port),
+            reachability: self
+                .observed
+                .reachable
+                .get(&wanted(service, backend))
+                .cloned()
+                .unwrap_or(Reachability::Pending),
+            rules: self
+                .kernel
+                .programmed
+                .get(&service.name)
+                .map(|programmed| programmed.plan.entry)
+                .unwrap_or_default(),
+            entry: self.kernel.entry_of(&id).copied(),
+            source,
+            outer: source_towards(backend.address),
+            way,
+            longest: longest_packet(service).min(u32::from(u16::MAX)) as u16,
+            id,
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use balancer_common::{hash, lookup};
 
 use crate::control::api::{Elsewhere, Explanation, Flow, ProgramSaid, PutThere, Route};
 use crate::controller::handle::Refusal;
+use crate::controller::kernel::Kernel;
 use crate::controller::requests::{ConfigText, Explain};
 use crate::controller::state::State;
 use crate::dataplane::{ANSWERS, KernelTables, XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX};
@@ -22,6 +23,43 @@ use crate::model::{BackendName, Config, Guard, Protocol, Service, ServiceName};
 use crate::opening::Opening;
 use crate::plan::{Numbering, Placed, ServicePlan, plan_service};
 use crate::spec::Loaded;
+
+impl Kernel {
+    /// At an earlier time, with the backends that took flows then.
+    fn then(&self, packet: &Packet, at: &str, explanation: &Explanation) -> Result<Elsewhere, Refusal> {
+        let time = humantime::parse_rfc3339_weak(at)
+            .map_err(|error| Refusal::Invalid(format!("{at:?}: {error}; write a time such as 2026-11-21T03:00:00Z")))?;
+        let Some(route) = &explanation.route else {
+            return Err(Refusal::NotFound("no service is there now; what was there before is not kept".to_owned()));
+        };
+        let Some(change) = self.journal.at(&route.service, time) else {
+            let oldest = self.journal.oldest(&route.service).map_or_else(|| "nothing".to_owned(), |c| c.at.clone());
+            let name = &route.service;
+            return Err(Refusal::NotFound(format!("tables of {name} are known since {oldest}, not at {at}")));
+        };
+        if change.secret.is_none() {
+            return Err(Refusal::NotFound(format!(
+                "{} had another seed, or was on another address, at {at} (generation {}: {}), and no stored config has it \
+                 any more: the slot of a flow can't be computed",
+                change.service, change.generation, change.cause
+            )));
+        }
+        Ok(elsewhere(
+            format!("at {at}, by generation {} ({})", change.generation, change.cause),
+            change,
+            packet,
+            explanation,
+        ))
+    }
+
+    /// Who has an index: a backend of the service, or one that is leaving it.
+    pub(crate) fn owner_name(&self, service: &ServiceName, index: u16) -> Option<BackendName> {
+        let present = self.allocations.backends.iter().map(|(id, allocated)| (id, allocated.index));
+        let leaving = self.allocations.leaving.iter().map(|left| (&left.id, left.allocated.index));
+        let mut all = present.chain(leaving);
+        all.find(|(id, there)| id.service == *service && *there == index).map(|(id, _)| id.backend.clone())
+    }
+}
 
 impl State {
     pub(crate) fn explain(&mut self, asked: &Explain, with: Option<&Loaded>) -> Result<Explanation, Refusal> {
@@ -41,7 +79,7 @@ impl State {
         if let (Some(ConfigText { file, .. }), Some(loaded)) = (&asked.with, with) {
             explanation.elsewhere = Some(self.with(flow, &packet, (file, &loaded.config), &explanation));
         } else if let Some(at) = &asked.at {
-            explanation.elsewhere = Some(self.then(&packet, at, &explanation)?);
+            explanation.elsewhere = Some(self.kernel.then(&packet, at, &explanation)?);
         }
         Ok(explanation)
     }
@@ -81,11 +119,11 @@ impl State {
         }
         let chosen = tables.seen().map_or(owners.owner(), |seen| seen.backend);
         let entry_of_chosen = tables.backend(chosen).map(|backend| *backend);
-        let (Some(backend), Some(chosen)) = (entry_of_chosen, self.owner_name(&service.name, chosen)) else {
+        let (Some(backend), Some(chosen)) = (entry_of_chosen, self.kernel.owner_name(&service.name, chosen)) else {
             return Err(Refusal::Failed(format!("slot {slot} names index {chosen}, which no backend has")));
         };
-        let owner = self.owner_name(&service.name, owners.owner()).unwrap_or_else(|| chosen.clone());
-        let settled_owner = self.owner_name(&service.name, owners.settled()).unwrap_or_else(|| owner.clone());
+        let owner = self.kernel.owner_name(&service.name, owners.owner()).unwrap_or_else(|| chosen.clone());
+        let settled_owner = self.kernel.owner_name(&service.name, owners.settled()).unwrap_or_else(|| owner.clone());
         let generation = self.kernel.programmed.get(&service.name).map_or(0, |programmed| programmed.generation);
         let put_there = self.kernel.journal.put_there(&service.name, slot).map(|change| PutThere {
             generation: change.generation,
@@ -175,7 +213,7 @@ impl State {
         let ifindex = attached.and_then(|name| nix::net::if_::if_nametoindex(name).ok()).unwrap_or(0);
         let ran = self.kernel.plane.run(&frame, ifindex).map_err(|error| Refusal::Failed(format!("{error:#}")))?;
         let (answer, out) = ran;
-        let limited = explanation.route.as_ref().and_then(|route| self.service(&route.service));
+        let limited = explanation.route.as_ref().and_then(|route| self.desired.service(&route.service));
         let limited =
             limited.is_some_and(|service| service.guard.rate.is_some() || service.guard.source_rate.is_some());
         let same = match verdict {
@@ -229,45 +267,9 @@ impl State {
         elsewhere(when, &change, packet, explanation)
     }
 
-    /// At an earlier time, with the backends that took flows then.
-    fn then(&self, packet: &Packet, at: &str, explanation: &Explanation) -> Result<Elsewhere, Refusal> {
-        let time = humantime::parse_rfc3339_weak(at)
-            .map_err(|error| Refusal::Invalid(format!("{at:?}: {error}; write a time such as 2026-11-21T03:00:00Z")))?;
-        let Some(route) = &explanation.route else {
-            return Err(Refusal::NotFound("no service is there now; what was there before is not kept".to_owned()));
-        };
-        let Some(change) = self.kernel.journal.at(&route.service, time) else {
-            let oldest =
-                self.kernel.journal.oldest(&route.service).map_or_else(|| "nothing".to_owned(), |c| c.at.clone());
-            let name = &route.service;
-            return Err(Refusal::NotFound(format!("tables of {name} are known since {oldest}, not at {at}")));
-        };
-        if change.secret.is_none() {
-            return Err(Refusal::NotFound(format!(
-                "{} had another seed, or was on another address, at {at} (generation {}: {}), and no stored config has it \
-                 any more: the slot of a flow can't be computed",
-                change.service, change.generation, change.cause
-            )));
-        }
-        Ok(elsewhere(
-            format!("at {at}, by generation {} ({})", change.generation, change.cause),
-            change,
-            packet,
-            explanation,
-        ))
-    }
-
     pub(crate) fn numbered(&self, number: u16) -> Option<&Service> {
         let (name, _) = self.kernel.allocations.services.iter().find(|(_, there)| **there == number)?;
-        self.service(name)
-    }
-
-    /// Who has an index: a backend of the service, or one that is leaving it.
-    pub(crate) fn owner_name(&self, service: &ServiceName, index: u16) -> Option<BackendName> {
-        let present = self.kernel.allocations.backends.iter().map(|(id, allocated)| (id, allocated.index));
-        let leaving = self.kernel.allocations.leaving.iter().map(|left| (&left.id, left.allocated.index));
-        let mut all = present.chain(leaving);
-        all.find(|(id, there)| id.service == *service && *there == index).map(|(id, _)| id.backend.clone())
+        self.desired.service(name)
     }
 }
 

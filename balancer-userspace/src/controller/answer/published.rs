@@ -101,7 +101,7 @@ impl State {
 
     fn published_service(&self, service: &Service) -> PublishedService {
         let uncounted = Raw { backends: Vec::new(), services: Vec::new() };
-        let index = |backend| self.index_of(&id(service, backend)).unwrap_or(NO_BACKEND);
+        let index = |backend| self.kernel.index_of(&id(service, backend)).unwrap_or(NO_BACKEND);
         PublishedService {
             sample: ServiceSample::from(&self.service_status(service, &uncounted)),
             watched: service.backends.iter().map(|backend| self.watched_backend(service, backend)).collect(),

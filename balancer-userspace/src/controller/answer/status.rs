@@ -8,7 +8,9 @@ use balancer_common::slot::NO_BACKEND;
 use balancer_common::verdict::Reason;
 
 use crate::control::api::{BackendState, BackendStatus, InterfaceStatus, Override, ServiceStatus, Shares, Status};
+use crate::controller::desired::Desired;
 use crate::controller::handle::Refusal;
+use crate::controller::kernel::Kernel;
 use crate::controller::kernel::KernelService;
 use crate::controller::state::{State, id};
 use crate::controller::watch::counts::Raw;
@@ -18,9 +20,36 @@ use crate::metrics::Snapshot;
 use crate::model::{BackendName, Service, ServiceName};
 use crate::plan::share;
 
+impl Desired {
+    /// Whoever asks for one service must name one.
+    pub(crate) fn is_there(&self, only: Option<&ServiceName>) -> Result<(), Refusal> {
+        match only {
+            Some(name) if self.service(name).is_none() => {
+                Err(Refusal::NotFound(format!("there is no service {name}; `balancer status` lists them")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Kernel {
+    fn drops(&self) -> Result<BTreeMap<&'static str, u64>> {
+        let mut drops = self.plane.drops_by_reason()?;
+        if let Some(counted) = drops.get_mut(Reason::Fragment.label()) {
+            *counted = self.held.lost(*counted);
+        }
+        Ok(drops)
+    }
+
+    fn leaving(&self, service: &Service) -> Vec<BackendName> {
+        let of_service = self.allocations.leaving.iter().filter(|left| left.id.service == service.name);
+        of_service.map(|left| left.id.backend.clone()).collect()
+    }
+}
+
 impl State {
     pub(crate) fn status(&self, only: Option<&ServiceName>) -> Result<Status, Refusal> {
-        self.is_there(only)?;
+        self.desired.is_there(only)?;
         let failed = |error: anyhow::Error| Refusal::Failed(format!("{error:#}"));
         Ok(Status {
             node: self.desired.config.node.name.clone(),
@@ -35,18 +64,8 @@ impl State {
             findings: self.desired.judged.in_force().to_vec(),
             interfaces: self.interface_statuses(),
             services: self.services(only).map_err(failed)?,
-            dropped: self.drops().map_err(failed)?.into_iter().filter(|(_, n)| *n > 0).map(owned).collect(),
+            dropped: self.kernel.drops().map_err(failed)?.into_iter().filter(|(_, n)| *n > 0).map(owned).collect(),
         })
-    }
-
-    /// Whoever asks for one service must name one.
-    pub(crate) fn is_there(&self, only: Option<&ServiceName>) -> Result<(), Refusal> {
-        match only {
-            Some(name) if self.service(name).is_none() => {
-                Err(Refusal::NotFound(format!("there is no service {name}; `balancer status` lists them")))
-            }
-            _ => Ok(()),
-        }
     }
 
     /// For metrics: what is not of a service and not counted by the data plane.
@@ -63,7 +82,7 @@ impl State {
                 .interfaces
                 .iter()
                 .map(|(name, state)| {
-                    let mode = state.as_ref().ok().filter(|_| self.lost(name).is_none());
+                    let mode = state.as_ref().ok().filter(|_| self.watch.lost(name).is_none());
                     (name.clone(), mode.map(|mode| mode.as_str()))
                 })
                 .collect(),
@@ -89,19 +108,11 @@ impl State {
         ]
     }
 
-    fn drops(&self) -> Result<BTreeMap<&'static str, u64>> {
-        let mut drops = self.kernel.plane.drops_by_reason()?;
-        if let Some(counted) = drops.get_mut(Reason::Fragment.label()) {
-            *counted = self.kernel.held.lost(*counted);
-        }
-        Ok(drops)
-    }
-
     pub(crate) fn interface_statuses(&self) -> Vec<InterfaceStatus> {
         let status = |interface: &crate::model::Interface| {
             let state = self.kernel.interfaces.get(&interface.name);
             let attached = state.and_then(|state| state.as_ref().ok());
-            let lost = self.lost(&interface.name).map(ToString::to_string);
+            let lost = self.watch.lost(&interface.name).map(ToString::to_string);
             InterfaceStatus {
                 name: interface.name.clone(),
                 wanted: interface.mode,
@@ -113,17 +124,12 @@ impl State {
     }
 
     fn services(&self, only: Option<&ServiceName>) -> Result<Vec<ServiceStatus>> {
-        let counted = self.raw_counts()?;
+        let counted = self.kernel.raw_counts()?;
         let services = match only {
-            Some(name) => self.service(name).into_iter().collect(),
+            Some(name) => self.desired.service(name).into_iter().collect(),
             None => self.desired.config.services.iter().collect::<Vec<_>>(),
         };
         Ok(services.into_iter().map(|service| self.service_status(service, &counted)).collect())
-    }
-
-    fn leaving(&self, service: &Service) -> Vec<BackendName> {
-        let of_service = self.kernel.allocations.leaving.iter().filter(|left| left.id.service == service.name);
-        of_service.map(|left| left.id.backend.clone()).collect()
     }
 
     pub(crate) fn service_status(&self, service: &Service, counted: &Raw) -> ServiceStatus {
@@ -156,7 +162,7 @@ impl State {
                 name: backend.name.clone(),
                 address: backend.address,
                 port: backend.port,
-                weight: self.weight(service, backend).get(),
+                weight: self.desired.weight(service, backend).get(),
                 file_weight: backend.weight.get(),
                 set_by_command: set.map(|set| Override {
                     weight: set.weight,
@@ -189,7 +195,7 @@ impl State {
             former_mapping: programmed.is_some_and(|p| p.plan.entry.has(flags::FORMER)),
             flow_table_entries: programmed.map_or(0, |p| p.tracked.flows),
             flow_table_capacity: service.connections.flow_table,
-            leaving: self.leaving(service),
+            leaving: self.kernel.leaving(service),
             events: programmed.map(|p| events(&counted.services, p.plan.entry.number)).unwrap_or_default(),
             backends: backends.collect(),
         }
@@ -203,10 +209,11 @@ impl State {
         kernel: Option<&TableCounts>,
         counters: &[Counters],
     ) -> Vec<Shares> {
-        let weights: Vec<u64> = service.backends.iter().map(|b| u64::from(self.weight(service, b).get())).collect();
+        let weights: Vec<u64> =
+            service.backends.iter().map(|b| u64::from(self.desired.weight(service, b).get())).collect();
         let effective: Vec<u64> =
             service.backends.iter().map(|b| u64::from(self.effective(service, b).weight.get())).collect();
-        let index = |backend| self.index_of(&id(service, backend)).unwrap_or(NO_BACKEND);
+        let index = |backend| self.kernel.index_of(&id(service, backend)).unwrap_or(NO_BACKEND);
         let indices: Vec<u16> = service.backends.iter().map(index).collect();
         let observed =
             programmed.map(|p| self.watch.observer.since(&p.changed, counters, &indices)).unwrap_or_default();

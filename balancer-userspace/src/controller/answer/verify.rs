@@ -52,14 +52,14 @@ impl State {
             skew: skewed.map_or(0.0, |skewed| skewed.finding.effect),
             detection_seconds: shows.map(|time| time.as_secs_f64()),
             capacity: backend.capacity.new_flows,
-            path_mtu: self.path_mtu(service, backend).map(|(told, _)| told),
+            path_mtu: self.observed.path_mtu(service, backend).map(|(told, _)| told),
             id,
         }
     }
 
     /// For `balancer verify`: compares now, and says everything.
     pub(crate) fn verify(&mut self, only: Option<&ServiceName>) -> Result<Verification, Refusal> {
-        self.is_there(only)?;
+        self.desired.is_there(only)?;
         let heal = self.desired.config.node.verify.self_heal;
         self.compare(heal, true).map_err(|error| Refusal::Failed(format!("{error:#}")))?;
         let mut gaps = self.watch.drift.gaps.clone();
@@ -69,7 +69,7 @@ impl State {
         let (asked_for, gaps) = gaps.into_iter().partition(|gap| gap.alarm == catalogue::OVERRIDDEN.name);
         let status = self.status(only)?;
         let services = status.services.into_iter().filter_map(|status| {
-            let service = self.service(&status.name)?;
+            let service = self.desired.service(&status.name)?;
             let watch = self.watch.drift.watches.get(&status.name);
             let backends = status.backends.into_iter().map(|backend| {
                 let (skewed, shows) =
@@ -99,7 +99,9 @@ impl State {
     fn watched(&self, id: &BackendId) -> (Option<&Skewed>, Option<Duration>) {
         let watch = self.watch.drift.watches.get(&id.service);
         let counts = self.kernel.programmed.get(&id.service).map(|programmed| &programmed.counts);
-        let Some(((watch, counts), index)) = watch.zip(counts).zip(self.index_of(id)) else { return (None, None) };
+        let Some(((watch, counts), index)) = watch.zip(counts).zip(self.kernel.index_of(id)) else {
+            return (None, None);
+        };
         let shows = counts.share(index).and_then(|planned| watch.time_to_show(planned, SHOWN));
         (watch.skewed().get(&index), shows)
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::controller::desired::Desired;
 use crate::controller::desired::judged::{Word, brought_in};
 use crate::controller::desired::overrides::now;
 use crate::controller::handle::Refusal;
@@ -17,22 +18,16 @@ pub(crate) struct Found {
     left: Vec<Diagnostic>,
 }
 
-impl State {
+impl Desired {
     /// The weight that file and commands give a backend; 0 where it is drained.
     fn ordered(&self, service: &Service, backend: &Backend) -> Weight {
-        let Some(set) = self.desired.overrides.get(&id(service, backend)) else { return backend.weight };
+        let Some(set) = self.overrides.get(&id(service, backend)) else { return backend.weight };
         if set.drained {
             return Weight::ZERO;
         }
         // A command's weight ends where the file's becomes another.
         let weight = set.weight.filter(|_| set.file_weight == backend.weight.get());
         weight.and_then(Weight::new).unwrap_or(backend.weight)
-    }
-
-    /// What is left of it where the backend takes no flows.
-    fn ordered_and_taken(&self, service: &Service, backend: &Backend) -> Weight {
-        let takes = !self.effective(service, backend).weight.is_zero() || self.weight(service, backend).is_zero();
-        if takes { self.ordered(service, backend) } else { Weight::ZERO }
     }
 
     /// What is found in a config with the commands in force, where `file` is found in it alone.
@@ -43,48 +38,13 @@ impl State {
         text: &str,
         file: &[Diagnostic],
     ) -> Vec<Diagnostic> {
-        let set: BTreeSet<&ServiceName> = self.desired.overrides.keys().map(|id| &id.service).collect();
+        let set: BTreeSet<&ServiceName> = self.overrides.keys().map(|id| &id.service).collect();
         if set.is_empty() {
             return file.to_vec();
         }
         let concerned = Concerned::of(config, |service| set.contains(&service.name));
         let part = written.reweighing(config, text, &concerned);
         part.replaced(file.to_vec(), part.findings(|service, backend| self.ordered(service, backend)))
-    }
-
-    /// What is found now where only the weights of a service may have changed.
-    pub(crate) fn found(&self, concerned: &Concerned) -> Found {
-        let desired = &self.desired;
-        let part = desired.judged.written.reweighing(&desired.config, &desired.text, concerned);
-        Found {
-            ordered: part.findings(|service, backend| self.ordered(service, backend)),
-            left: part.findings(|service, backend| self.ordered_and_taken(service, backend)),
-        }
-    }
-
-    /// The config in force was read anew, or the controller starts.
-    pub(crate) fn judge_all(&mut self) {
-        let (desired, judged) = (&self.desired, &self.desired.judged);
-        let findings = self.with_commands(&judged.written, &desired.config, &desired.text, judged.file());
-        self.judge(findings, &ChangeRequest::default(), |_| false);
-    }
-
-    /// These are the findings in what is in force now; whoever asked for the change accepts those of them that `about` holds for.
-    pub(crate) fn judge(
-        &mut self,
-        findings: Vec<Diagnostic>,
-        asked: &ChangeRequest,
-        about: impl Fn(&Diagnostic) -> bool,
-    ) {
-        let word = |finding: &Diagnostic| {
-            let reason = asked.reason.clone().filter(|_| asked.accepts(finding.id) && about(finding))?;
-            Some(Word { by_uid: asked.uid.unwrap_or(0), at: now(), reason })
-        };
-        // What a guarded change goes back to is not to be accepted once more.
-        let keep = self.desired.probation.is_some();
-        if self.desired.judged.set(findings, word, keep) {
-            self.store.keep_accepted(self.desired.judged.accepted());
-        }
     }
 
     /// Refuses what a command brings in, as `apply` would: errors, and where the config says so warnings. Answers the warnings
@@ -107,7 +67,7 @@ impl State {
         }
         new.retain(|finding| !asked.accepts(finding.id));
         new.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
-        let least = if self.desired.config.node.lint.strict_commands { Severity::Warning } else { Severity::Error };
+        let least = if self.config.node.lint.strict_commands { Severity::Warning } else { Severity::Error };
         if new.iter().all(|finding| finding.severity < least) {
             return Ok(new.iter().map(|finding| one_line(finding)).collect());
         }
@@ -120,6 +80,50 @@ impl State {
             "{what} of {id} was not applied:\n{said}put right what they say, or accept them: {} --reason \"…\"",
             ids.join(" ")
         )))
+    }
+}
+
+impl State {
+    /// What is left of it where the backend takes no flows.
+    fn ordered_and_taken(&self, service: &Service, backend: &Backend) -> Weight {
+        let takes =
+            !self.effective(service, backend).weight.is_zero() || self.desired.weight(service, backend).is_zero();
+        if takes { self.desired.ordered(service, backend) } else { Weight::ZERO }
+    }
+
+    /// What is found now where only the weights of a service may have changed.
+    pub(crate) fn found(&self, concerned: &Concerned) -> Found {
+        let desired = &self.desired;
+        let part = desired.judged.written.reweighing(&desired.config, &desired.text, concerned);
+        Found {
+            ordered: part.findings(|service, backend| self.desired.ordered(service, backend)),
+            left: part.findings(|service, backend| self.ordered_and_taken(service, backend)),
+        }
+    }
+
+    /// The config in force was read anew, or the controller starts.
+    pub(crate) fn judge_all(&mut self) {
+        let (desired, judged) = (&self.desired, &self.desired.judged);
+        let findings = self.desired.with_commands(&judged.written, &desired.config, &desired.text, judged.file());
+        self.judge(findings, &ChangeRequest::default(), |_| false);
+    }
+
+    /// These are the findings in what is in force now; whoever asked for the change accepts those of them that `about` holds for.
+    pub(crate) fn judge(
+        &mut self,
+        findings: Vec<Diagnostic>,
+        asked: &ChangeRequest,
+        about: impl Fn(&Diagnostic) -> bool,
+    ) {
+        let word = |finding: &Diagnostic| {
+            let reason = asked.reason.clone().filter(|_| asked.accepts(finding.id) && about(finding))?;
+            Some(Word { by_uid: asked.uid.unwrap_or(0), at: now(), reason })
+        };
+        // What a guarded change goes back to is not to be accepted once more.
+        let keep = self.desired.probation.is_some();
+        if self.desired.judged.set(findings, word, keep) {
+            self.store.keep_accepted(self.desired.judged.accepted());
+        }
     }
 }
 

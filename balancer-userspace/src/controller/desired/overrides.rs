@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::control::api::{Changed, PlannedService, ShareChange};
+use crate::controller::desired::Desired;
 use crate::controller::handle::Refusal;
 use crate::model::{Backend, BackendId, BackendName, Service, ServiceName, Weight};
 use crate::plan::preview::{Preview, Weighing};
@@ -18,6 +19,71 @@ use crate::controller::kernel::trial::Trial;
 use crate::controller::state::{State, id};
 use crate::controller::transaction::ChangeRequest;
 
+impl Desired {
+    fn find(&self, id: &BackendId) -> Result<(&Service, &Backend), Refusal> {
+        let missing = |what: String, there: Vec<&str>| {
+            Refusal::NotFound(format!("there is no {what}; there are: {}", listed(&there)))
+        };
+        let service = self.service(&id.service).ok_or_else(|| {
+            missing(format!("service {}", id.service), self.config.services.iter().map(|s| s.name.as_str()).collect())
+        })?;
+        let backend = service.backends.iter().find(|backend| backend.name == id.backend).ok_or_else(|| {
+            let there = service.backends.iter().map(|b| b.name.as_str()).collect();
+            missing(format!("backend {} in service {}", id.backend, id.service), there)
+        })?;
+        Ok((service, backend))
+    }
+
+    fn set_override(
+        &mut self,
+        id: &BackendId,
+        uid: Option<u32>,
+        change: impl FnOnce(&mut Override),
+    ) -> Result<(), Refusal> {
+        let file_weight = self.find(id)?.1.weight.get();
+        let mut set = self.overrides.remove(id).unwrap_or(Override {
+            weight: None,
+            file_weight,
+            drained: false,
+            by_uid: 0,
+            at: String::new(),
+        });
+        change(&mut set);
+        (set.by_uid, set.at) = (uid.unwrap_or(0), now());
+        if set.weight.is_some() || set.drained {
+            self.overrides.insert(id.clone(), set);
+        }
+        Ok(())
+    }
+
+    /// Ends what commands set where the file has become newer: its weight changed, or the backend went.
+    pub(crate) fn end_overrides(&mut self) -> Vec<BackendId> {
+        let mut file_weights = BTreeMap::new();
+        for service in &self.config.services {
+            for backend in &service.backends {
+                file_weights.insert(id(service, backend), backend.weight.get());
+            }
+        }
+        let mut ended = Vec::new();
+        self.overrides.retain(|id, set| {
+            let file = file_weights.get(id);
+            if set.weight.is_some() && file != Some(&set.file_weight) {
+                set.weight = None;
+                ended.push(id.clone());
+            }
+            let keep = file.is_some() && (set.weight.is_some() || set.drained);
+            if !keep && !ended.contains(id) {
+                ended.push(id.clone());
+            }
+            keep
+        });
+        for id in &ended {
+            log::info!("what a command had set for {id} ended: the file's weight changed or the backend went");
+        }
+        ended
+    }
+}
+
 impl State {
     pub(crate) fn set_weight(
         &mut self,
@@ -25,7 +91,7 @@ impl State {
         weight: Option<Weight>,
         asked: ChangeRequest,
     ) -> Result<Changed, Refusal> {
-        let file_weight = self.find(id)?.1.weight;
+        let file_weight = self.desired.find(id)?.1.weight;
         let what = weight.map_or_else(|| "weight of the file".to_owned(), |weight| format!("weight {weight}"));
         self.override_backend(id, asked, &what, |set| {
             set.weight = weight.map(Weight::get);
@@ -35,23 +101,6 @@ impl State {
 
     pub(crate) fn set_drain(&mut self, id: &BackendId, drain: bool, asked: ChangeRequest) -> Result<Changed, Refusal> {
         self.override_backend(id, asked, if drain { "drain" } else { "undrain" }, |set| set.drained = drain)
-    }
-
-    fn find(&self, id: &BackendId) -> Result<(&Service, &Backend), Refusal> {
-        let missing = |what: String, there: Vec<&str>| {
-            Refusal::NotFound(format!("there is no {what}; there are: {}", listed(&there)))
-        };
-        let service = self.service(&id.service).ok_or_else(|| {
-            missing(
-                format!("service {}", id.service),
-                self.desired.config.services.iter().map(|s| s.name.as_str()).collect(),
-            )
-        })?;
-        let backend = service.backends.iter().find(|backend| backend.name == id.backend).ok_or_else(|| {
-            let there = service.backends.iter().map(|b| b.name.as_str()).collect();
-            missing(format!("backend {} in service {}", id.backend, id.service), there)
-        })?;
-        Ok((service, backend))
     }
 
     /// Puts a command over the file, brings it into the kernel, and takes it back where that fails.
@@ -71,9 +120,9 @@ impl State {
         let concerned = Concerned::of(&self.desired.config, |service| service.name == id.service);
         let found = self.found(&concerned);
         asked.command = format!("{what} of {id}");
-        self.set_override(id, asked.uid, change)?;
+        self.desired.set_override(id, asked.uid, change)?;
         let found_then = self.found(&concerned);
-        let outcome = self.refuse_brought_in(what, id, &asked, &found, &found_then);
+        let outcome = self.desired.refuse_brought_in(what, id, &asked, &found, &found_then);
         let needs_guard = left.filter(|_| outcome.is_ok()).and_then(|left| self.needs_guard(&left));
         let wanted = std::mem::replace(&mut self.desired.overrides, previous);
         let warnings = outcome?;
@@ -106,44 +155,22 @@ impl State {
         Ok(changed)
     }
 
-    fn set_override(
-        &mut self,
-        id: &BackendId,
-        uid: Option<u32>,
-        change: impl FnOnce(&mut Override),
-    ) -> Result<(), Refusal> {
-        let file_weight = self.find(id)?.1.weight.get();
-        let mut set = self.desired.overrides.remove(id).unwrap_or(Override {
-            weight: None,
-            file_weight,
-            drained: false,
-            by_uid: 0,
-            at: String::new(),
-        });
-        change(&mut set);
-        (set.by_uid, set.at) = (uid.unwrap_or(0), now());
-        if set.weight.is_some() || set.drained {
-            self.desired.overrides.insert(id.clone(), set);
-        }
-        Ok(())
-    }
-
     /// What a command changes, with what was left of the weights before, where the config has it put on probation.
     fn needs_guard(&self, left: &[Vec<u32>]) -> Option<(Vec<PlannedService>, Duration)> {
         let (now, seed) = (self.left(&self.desired.config), self.desired.config.node.seed);
         let state = |weights| Weighing { services: &self.desired.config.services, weights, seed };
         let preview = Preview::of(&state(left), &state(&now));
-        Some((preview.services, self.guard_by_policy(preview.risk)?))
+        Some((preview.services, self.desired.guard_by_policy(preview.risk)?))
     }
 
     /// After a write that failed: once more, to what was in force before.
     pub(crate) fn repair(&mut self) -> anyhow::Result<()> {
-        self.reconcile(self.all_services(), Change::default()).map(drop)
+        self.reconcile(self.desired.all_services(), Change::default()).map(drop)
     }
 
     /// The share of each backend in the table that is in the kernel.
     pub(crate) fn shares(&self, name: &ServiceName) -> BTreeMap<BackendName, Option<f64>> {
-        let (Some(service), Some(programmed)) = (self.service(name), self.kernel.programmed.get(name)) else {
+        let (Some(service), Some(programmed)) = (self.desired.service(name), self.kernel.programmed.get(name)) else {
             return BTreeMap::new();
         };
         let share = |backend: &Backend| {
@@ -160,7 +187,7 @@ impl State {
         before: &BTreeMap<BackendName, Option<f64>>,
         after: &BTreeMap<BackendName, Option<f64>>,
     ) -> Vec<ShareChange> {
-        let service = self.service(name);
+        let service = self.desired.service(name);
         service
             .iter()
             .flat_map(|service| service.backends.iter().map(move |backend| (service, backend)))
@@ -168,7 +195,7 @@ impl State {
                 let effective = self.effective(service, backend);
                 ShareChange {
                     name: backend.name.clone(),
-                    weight: self.weight(service, backend).get(),
+                    weight: self.desired.weight(service, backend).get(),
                     effective_weight: effective.weight.get(),
                     state: effective.state,
                     before: before.get(&backend.name).copied().flatten(),
@@ -198,33 +225,6 @@ impl State {
             warnings,
             guard: self.guard(),
         }
-    }
-
-    /// Ends what commands set where the file has become newer: its weight changed, or the backend went.
-    pub(crate) fn end_overrides(&mut self) -> Vec<BackendId> {
-        let mut file_weights = BTreeMap::new();
-        for service in &self.desired.config.services {
-            for backend in &service.backends {
-                file_weights.insert(id(service, backend), backend.weight.get());
-            }
-        }
-        let mut ended = Vec::new();
-        self.desired.overrides.retain(|id, set| {
-            let file = file_weights.get(id);
-            if set.weight.is_some() && file != Some(&set.file_weight) {
-                set.weight = None;
-                ended.push(id.clone());
-            }
-            let keep = file.is_some() && (set.weight.is_some() || set.drained);
-            if !keep && !ended.contains(id) {
-                ended.push(id.clone());
-            }
-            keep
-        });
-        for id in &ended {
-            log::info!("what a command had set for {id} ended: the file's weight changed or the backend went");
-        }
-        ended
     }
 }
 

@@ -16,8 +16,8 @@ impl State {
         let Ahead { text, linted } = ahead;
         let (loaded, found) = linted?;
         self.refuse_while_guarded()?;
-        self.admissible(&loaded.config, &text, plan)?;
-        self.refuse_unattachable(&loaded.config, links)?;
+        self.desired.admissible(&loaded.config, &text, plan)?;
+        self.kernel.refuse_unattachable(&loaded.config, links)?;
         let Preview { mut services, worst_before, worst_after, risk, why } = self.preview_of(&loaded.config);
         for planned in services.iter_mut().filter(|planned| planned.change == ChangeKind::Changed) {
             planned.flows_following = self.following(planned);
@@ -26,10 +26,10 @@ impl State {
         let warnings = counting.map(|finding| PlannedWarning {
             id: finding.id.to_owned(),
             message: finding.message.clone(),
-            new: !self.is_known(finding),
+            new: !self.desired.is_known(finding),
         });
         Ok(Plan {
-            id: self.plan_id(&text),
+            id: self.desired.plan_id(&text),
             generation: self.kernel.generation,
             services,
             worst_before,
@@ -51,8 +51,8 @@ impl State {
 
     /// Flows of the last minute on slots that move: those of each backend, by the part of its slots that it loses.
     fn following(&self, planned: &PlannedService) -> Option<u64> {
-        let service = self.service(&planned.name)?;
-        let counters = self.counters().ok()?;
+        let service = self.desired.service(&planned.name)?;
+        let counters = self.kernel.counters().ok()?;
         let since = &self.kernel.programmed.get(&planned.name)?.changed;
         let mut flows = 0.0;
         for backend in planned.backends.iter().filter(|backend| backend.slots_before > 0) {
@@ -71,7 +71,7 @@ impl State {
 
     /// The same of one service.
     pub(crate) fn left_of(&self, service: &Service) -> Vec<u32> {
-        let now = self.service(&service.name);
+        let now = self.desired.service(&service.name);
         let by_name: HashMap<&BackendName, &Backend> =
             now.iter().flat_map(|now| &now.backends).map(|backend| (&backend.name, backend)).collect();
         let of = |backend: &Backend| {
@@ -82,7 +82,7 @@ impl State {
             let weight = set.and_then(|set| set.weight).and_then(Weight::new).unwrap_or(backend.weight);
             let takes = |old: &Backend| {
                 let effective = self.effective(service, old);
-                !effective.weight.is_zero() || self.weight(service, old).is_zero()
+                !effective.weight.is_zero() || self.desired.weight(service, old).is_zero()
             };
             let drained = self.desired.overrides.get(&id(service, backend)).is_some_and(|set| set.drained);
             if drained || !before.is_none_or(takes) { 0 } else { weight.get() }

@@ -67,14 +67,21 @@ impl Desired {
     }
 }
 
+impl Desired {
+    /// What of a weight a guarded change lets be in force now.
+    pub(crate) fn ramped(&self, id: &BackendId, weight: Weight) -> Weight {
+        self.probation.as_ref().map_or(weight, |guarded| guarded.ramped(id, weight))
+    }
+
+    /// How long a change of this risk is on probation without being asked to.
+    pub(crate) fn guard_by_policy(&self, risk: Risk) -> Option<Duration> {
+        self.config.node.guard.filter(|policy| risk >= policy.from).map(|policy| policy.duration)
+    }
+}
+
 impl State {
     pub(crate) fn guard(&self) -> Option<Guard> {
         self.desired.probation.as_ref().map(Probation::said)
-    }
-
-    /// What of a weight a guarded change lets be in force now.
-    pub(crate) fn ramped(&self, id: &BackendId, weight: Weight) -> Weight {
-        self.desired.probation.as_ref().map_or(weight, |guarded| guarded.ramped(id, weight))
     }
 
     /// Whoever wants another change must wait until this one is decided.
@@ -129,11 +136,6 @@ impl State {
         Ok(guarded)
     }
 
-    /// How long a change of this risk is on probation without being asked to.
-    pub(crate) fn guard_by_policy(&self, risk: Risk) -> Option<Duration> {
-        self.desired.config.node.guard.filter(|policy| risk >= policy.from).map(|policy| policy.duration)
-    }
-
     /// Keeps the change: all of it, at once.
     pub(crate) fn confirm(&mut self, uid: u32) -> Result<Reloaded, Refusal> {
         let start = Instant::now();
@@ -143,7 +145,7 @@ impl State {
         let before = self.all_shares();
         let change = Change::asked(Trial::FILE, format!("{} confirmed by uid {uid}", guarded.asked.command));
         // A restart must not take back what somebody was told is confirmed.
-        let confirmed = self.keep(Part::Guard).and_then(|()| self.reconcile(self.all_services(), change));
+        let confirmed = self.keep(Part::Guard).and_then(|()| self.reconcile(self.desired.all_services(), change));
         if let Err(error) = confirmed {
             self.desired.probation = Some(guarded);
             self.keep(Part::Guard).ok();
@@ -187,7 +189,7 @@ impl State {
             Err(refusal) => {
                 self.desired.probation = Some(guarded);
                 let refusal = self.repaired(refusal);
-                return self.noted(Err(refusal));
+                return self.desired.noted(Err(refusal));
             }
         };
         self.keep(Part::Guard).ok();
@@ -200,7 +202,7 @@ impl State {
         self.record_if_new(ChangeRequest { uid, command, reason, accept: Vec::new() });
         let (added, removed, changed) = differences(&config, &self.desired.config);
         warnings.extend(self.unwritten.said());
-        self.noted(Ok(Reloaded {
+        self.desired.noted(Ok(Reloaded {
             generation: self.kernel.generation,
             added,
             removed,
@@ -240,13 +242,14 @@ impl State {
             .iter()
             .map(|guarded| format!("{}, step {}", guarded.asked.said(), guarded.step))
             .collect();
-        self.reconcile(self.all_services(), Change { trial: Some(Trial::COMMAND), because }).map(drop)
+        self.reconcile(self.desired.all_services(), Change { trial: Some(Trial::COMMAND), because }).map(drop)
     }
 
     /// What the change did that it should not have.
     fn harm(&self, guarded: &Probation) -> Option<String> {
         let down = |id: &&BackendId| {
-            let there = self.service(&id.service).is_some_and(|s| s.backends.iter().any(|b| b.name == id.backend));
+            let there =
+                self.desired.service(&id.service).is_some_and(|s| s.backends.iter().any(|b| b.name == id.backend));
             there && self.observed.checked.get(*id).is_some_and(|checked| checked.health == Health::Down)
         };
         if let Some(id) = guarded.up.iter().find(down) {

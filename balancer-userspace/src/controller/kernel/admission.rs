@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 use balancer_common::layout::RateLimits;
 
-use crate::controller::state::State;
+use crate::controller::kernel::Kernel;
 use crate::dataplane::Changes;
 use crate::model::ServiceName;
 use crate::plan::{LpmPrefix, ServicePlan, acl_prefix};
 
-impl State {
+impl Kernel {
     /// What of the guards of `plans` the kernel does not have. A list that changed is written whole beside the old one,
     /// which goes once no packet is looked up in it.
     pub(crate) fn guard_changes(
@@ -22,7 +22,7 @@ impl State {
     ) -> Result<()> {
         let mut wanted = BTreeSet::new();
         for (name, plan) in plans {
-            let before = self.kernel.programmed.get(name).map(|programmed| &programmed.plan).filter(|_| !resync);
+            let before = self.programmed.get(name).map(|programmed| &programmed.plan).filter(|_| !resync);
             if before.map_or(RateLimits::default(), |before| before.rates) != plan.rates || resync {
                 changes.rates.push((plan.entry.number, plan.rates));
             }
@@ -38,9 +38,9 @@ impl State {
         }
         if resync {
             changes.remove_acl =
-                self.kernel.plane.acl_prefixes()?.into_iter().filter(|prefix| !wanted.contains(prefix)).collect();
+                self.plane.acl_prefixes()?.into_iter().filter(|prefix| !wanted.contains(prefix)).collect();
         }
-        let gone = removed.iter().filter(|_| !resync).filter_map(|name| self.kernel.programmed.get(name));
+        let gone = removed.iter().filter(|_| !resync).filter_map(|name| self.programmed.get(name));
         changes.remove_acl.extend(gone.flat_map(|programmed| listed_prefixes(&programmed.plan)));
         Ok(())
     }

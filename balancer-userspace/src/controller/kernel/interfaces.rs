@@ -1,10 +1,37 @@
 //! The program on the interfaces of the config, also after one went and came back.
 
 use crate::controller::handle::Refusal;
+use crate::controller::kernel::Kernel;
 use crate::controller::state::State;
 use crate::dataplane::AttachError;
 use crate::doctor::Link;
 use crate::model::{Config, Interface, XdpMode};
+
+impl Kernel {
+    /// Refuses a config with an interface that the program can't be attached to.
+    pub(crate) fn refuse_unattachable(&self, config: &Config, links: &[Link]) -> Result<(), Refusal> {
+        // Nothing can be told where the kernel lists no interfaces.
+        if links.is_empty() {
+            return Ok(());
+        }
+        let attached = |interface: &Interface| {
+            let there = self.interfaces.get(&interface.name);
+            matches!(there, Some(Ok(mode)) if fits(interface.mode, mode.mode()))
+        };
+        match unattachable(&config.interfaces, links, self.plane.program_id(), attached) {
+            Some(error) => Err(Refusal::Invalid(error.to_string())),
+            None => Ok(()),
+        }
+    }
+
+    /// An interface went: the kernel took the program off with it.
+    pub(crate) fn lose_interface(&mut self, name: &str) {
+        if let Some(state) = self.interfaces.get_mut(name) {
+            log::error!("interface {name} is gone: its packets are not balanced until it is back");
+            *state = Err(format!("interface {name} is gone; the program is attached again when it is back"));
+        }
+    }
+}
 
 impl State {
     /// Attaches to every interface of the config that has no program yet. An error names the first that can't be.
@@ -21,22 +48,6 @@ impl State {
         Ok(())
     }
 
-    /// Refuses a config with an interface that the program can't be attached to.
-    pub(crate) fn refuse_unattachable(&self, config: &Config, links: &[Link]) -> Result<(), Refusal> {
-        // Nothing can be told where the kernel lists no interfaces.
-        if links.is_empty() {
-            return Ok(());
-        }
-        let attached = |interface: &Interface| {
-            let there = self.kernel.interfaces.get(&interface.name);
-            matches!(there, Some(Ok(mode)) if fits(interface.mode, mode.mode()))
-        };
-        match unattachable(&config.interfaces, links, self.kernel.plane.program_id(), attached) {
-            Some(error) => Err(Refusal::Invalid(error.to_string())),
-            None => Ok(()),
-        }
-    }
-
     /// Takes the program off interfaces that are in the config no more, also those of an earlier controller.
     pub(crate) fn detach_unwanted(&mut self) {
         let wanted: Vec<&str> =
@@ -48,14 +59,6 @@ impl State {
             }
         }
         self.kernel.interfaces.retain(|name, _| wanted.contains(&name.as_str()));
-    }
-
-    /// An interface went: the kernel took the program off with it.
-    pub(crate) fn lose_interface(&mut self, name: &str) {
-        if let Some(state) = self.kernel.interfaces.get_mut(name) {
-            log::error!("interface {name} is gone: its packets are not balanced until it is back");
-            *state = Err(format!("interface {name} is gone; the program is attached again when it is back"));
-        }
     }
 
     /// An interface appeared, perhaps one that had gone.

@@ -14,6 +14,41 @@ use crate::model::{Backend, BackendId, Gate, Service, ServiceName};
 use crate::plan::keeps_flows;
 use crate::state::{Allocated, Allocations, Leaving};
 
+impl Kernel {
+    /// A backend's index is free at once, or when the flows that it has are gone.
+    pub(crate) fn leave(&mut self, service: &Service, id: &BackendId, old: Allocated, given: &mut Placement) {
+        given.changed = true;
+        let counted = given.counters.get(&old.index).copied().unwrap_or_default();
+        given.bases.insert(id.clone(), old.base + counted);
+        let has_flows = self.image.backends.contains_key(&old.index) && self.programmed.contains_key(&service.name);
+        if keeps_flows(service) && has_flows {
+            self.allocations.leaving.push(Leaving { id: id.clone(), allocated: old, since: self.plane.clock() });
+        } else {
+            given.freed.push(old.index);
+        }
+    }
+
+    pub(crate) fn place_service(&mut self, service: &Service, given: &mut Placement) -> Result<u16> {
+        if let Some(number) = self.allocations.services.get(&service.name) {
+            return Ok(*number);
+        }
+        given.remember(&self);
+        let number = self.pools.services.take().context("no place is left for a service; raise `limits.services`")?;
+        let number = u16::try_from(number)?;
+        given.numbered.push(number);
+        self.allocations.services.insert(service.name.clone(), number);
+        Ok(number)
+    }
+
+    /// Backends of the service that the config has no more.
+    pub(crate) fn absent_backends(&self, service: &Service) -> Vec<(BackendId, Allocated)> {
+        let present: BTreeSet<_> = service.backends.iter().map(|backend| &backend.name).collect();
+        let of_service = self.allocations.of_service(&service.name);
+        let absent = of_service.filter(|(id, _)| !present.contains(&id.backend));
+        absent.map(|(id, allocated)| (id.clone(), allocated.clone())).collect()
+    }
+}
+
 impl State {
     /// The index of a backend, a new one where it has none or became another to the kernel.
     pub(crate) fn place_backend(&mut self, service: &Service, backend: &Backend, given: &mut Placement) -> Result<u16> {
@@ -31,7 +66,7 @@ impl State {
         }
         given.remember(&self.kernel);
         if let Some(old) = before {
-            self.leave(service, &id, old, given);
+            self.kernel.leave(service, &id, old, given);
         }
         // One that left and comes back is the same to its flows.
         let back = |left: &Leaving| left.id == id && left.allocated.identity == identity;
@@ -48,45 +83,6 @@ impl State {
         given.fresh.push(allocated.index);
         self.kernel.allocations.backends.insert(id, allocated);
         Ok(index(place))
-    }
-
-    /// A backend's index is free at once, or when the flows that it has are gone.
-    pub(crate) fn leave(&mut self, service: &Service, id: &BackendId, old: Allocated, given: &mut Placement) {
-        given.changed = true;
-        let counted = given.counters.get(&old.index).copied().unwrap_or_default();
-        given.bases.insert(id.clone(), old.base + counted);
-        let has_flows =
-            self.kernel.image.backends.contains_key(&old.index) && self.kernel.programmed.contains_key(&service.name);
-        if keeps_flows(service) && has_flows {
-            self.kernel.allocations.leaving.push(Leaving {
-                id: id.clone(),
-                allocated: old,
-                since: self.kernel.plane.clock(),
-            });
-        } else {
-            given.freed.push(old.index);
-        }
-    }
-
-    pub(crate) fn place_service(&mut self, service: &Service, given: &mut Placement) -> Result<u16> {
-        if let Some(number) = self.kernel.allocations.services.get(&service.name) {
-            return Ok(*number);
-        }
-        given.remember(&self.kernel);
-        let number =
-            self.kernel.pools.services.take().context("no place is left for a service; raise `limits.services`")?;
-        let number = u16::try_from(number)?;
-        given.numbered.push(number);
-        self.kernel.allocations.services.insert(service.name.clone(), number);
-        Ok(number)
-    }
-
-    /// Backends of the service that the config has no more.
-    pub(crate) fn absent_backends(&self, service: &Service) -> Vec<(BackendId, Allocated)> {
-        let present: BTreeSet<_> = service.backends.iter().map(|backend| &backend.name).collect();
-        let of_service = self.kernel.allocations.of_service(&service.name);
-        let absent = of_service.filter(|(id, _)| !present.contains(&id.backend));
-        absent.map(|(id, allocated)| (id.clone(), allocated.clone())).collect()
     }
 
     /// Gives back numbers and places of services that are in the config no more, and says which these are. `all`: places

@@ -3,62 +3,20 @@
 use anyhow::{Context, Result};
 use balancer_common::layout::{Former, ServiceEntry, flags};
 
+use crate::controller::kernel::Kernel;
 use crate::controller::kernel::places::Placement;
 use crate::controller::state::{State, wanted};
 use crate::model::Service;
 use crate::neighbor::Reachability;
 use crate::plan::{Numbering, Placed, ServicePlan, keeps_flows, plan_service};
 
-impl State {
+impl Kernel {
     /// The entry that the kernel has for a service of this number.
     pub(crate) fn entry_before(&self, service: &Service, number: u16) -> Option<ServiceEntry> {
-        if let Some(programmed) = self.kernel.programmed.get(&service.name) {
+        if let Some(programmed) = self.programmed.get(&service.name) {
             return Some(programmed.plan.entry);
         }
-        self.kernel.image.services().find(|entry| entry.number == number)
-    }
-
-    pub(crate) fn plan(&mut self, service: &Service, given: &mut Placement) -> Result<ServicePlan> {
-        let absent = self.absent_backends(service);
-        for (id, old) in absent {
-            given.remember(&self.kernel);
-            self.kernel.allocations.backends.remove(&id);
-            self.kernel.allocations.passed.remove(&id);
-            self.leave(service, &id, old, given);
-        }
-        let mut placed = Vec::with_capacity(service.backends.len());
-        for backend in &service.backends {
-            let index = self.place_backend(service, backend, given)?;
-            let next_hop = match self.observed.reachable.get(&wanted(service, backend)) {
-                Some(Reachability::Resolved(next_hop)) => Some(self.observed.paths.applied(next_hop, service, backend)),
-                _ => None,
-            };
-            placed.push(Placed { index, weight: self.effective(service, backend).weight, next_hop, dead: false });
-        }
-        let given_up = self.given_up(service, false);
-        placed.iter_mut().for_each(|place| place.dead = given_up.contains(&place.index));
-        let number = self.place_service(service, given)?;
-        let before = self.entry_before(service, number);
-        let numbering = Numbering {
-            number,
-            table: before.map_or(u32::from(number) * 2, |entry| entry.table),
-            era: before.map_or(0, |entry| entry.era),
-            acl: before.map_or(0, |entry| entry.acl),
-            former: before.is_some_and(|entry| entry.has(flags::FORMER)) && keeps_flows(service),
-        };
-        let mut plan = plan_service(service, &placed, &numbering, &self.desired.config.node);
-        if let Some(before) = before {
-            self.follow_mapping(service, &mut plan, &before, given)?;
-            if before.has(flags::FORMER) && !plan.entry.has(flags::FORMER) && plan.entry.table == before.table {
-                given.freed_tables.push(before.table ^ 1);
-            }
-        }
-        self.keep_entries(service, &mut plan, &placed);
-        let same_lists = self.kernel.programmed.get(&service.name).map(|p| *p.plan.guard == service.guard);
-        if same_lists == Some(false) || (same_lists.is_none() && plan.acl().next().is_some()) {
-            plan.set_acl(plan.entry.acl.wrapping_add(1));
-        }
-        Ok(plan)
+        self.image.services().find(|entry| entry.number == number)
     }
 
     /// With another seed, affinity or table size flows have other slots: the table goes to the other place, and the one
@@ -79,7 +37,7 @@ impl State {
         let kept = before.has(flags::FORMER) && plan.keeps;
         let former = if kept {
             let reading = || format!("reading the former mapping of {}", service.name);
-            self.kernel.plane.former(before.number).with_context(reading)?
+            self.plane.former(before.number).with_context(reading)?
         } else {
             let (keys, port_mask) = (before.keys, before.port_mask);
             Former { keys, table: before.table, table_size: before.table_size, port_mask, since: 0 }
@@ -92,7 +50,7 @@ impl State {
             given.returning.push(place);
         }
         if plan.keeps {
-            given.former.push((before.number, Former { since: self.kernel.plane.clock(), ..former }));
+            given.former.push((before.number, Former { since: self.plane.clock(), ..former }));
         }
         if before.table != place && (returns || !plan.keeps) {
             given.freed_tables.push(before.table);
@@ -104,11 +62,56 @@ impl State {
     /// soon as the way is there again.
     pub(crate) fn keep_entries(&self, service: &Service, plan: &mut ServicePlan, placed: &[Placed]) {
         let unreached = placed.iter().filter(|place| place.next_hop.is_none()).map(|place| place.index);
-        let left = self.kernel.allocations.leaving.iter().filter(|left| left.id.service == service.name);
+        let left = self.allocations.leaving.iter().filter(|left| left.id.service == service.name);
         for index in unreached.chain(left.map(|left| left.allocated.index)) {
-            if let Some(entry) = self.kernel.image.backends.get(&index) {
+            if let Some(entry) = self.image.backends.get(&index) {
                 plan.backends.push((index, *entry));
             }
         }
+    }
+}
+
+impl State {
+    pub(crate) fn plan(&mut self, service: &Service, given: &mut Placement) -> Result<ServicePlan> {
+        let absent = self.kernel.absent_backends(service);
+        for (id, old) in absent {
+            given.remember(&self.kernel);
+            self.kernel.allocations.backends.remove(&id);
+            self.kernel.allocations.passed.remove(&id);
+            self.kernel.leave(service, &id, old, given);
+        }
+        let mut placed = Vec::with_capacity(service.backends.len());
+        for backend in &service.backends {
+            let index = self.place_backend(service, backend, given)?;
+            let next_hop = match self.observed.reachable.get(&wanted(service, backend)) {
+                Some(Reachability::Resolved(next_hop)) => Some(self.observed.paths.applied(next_hop, service, backend)),
+                _ => None,
+            };
+            placed.push(Placed { index, weight: self.effective(service, backend).weight, next_hop, dead: false });
+        }
+        let given_up = self.given_up(service, false);
+        placed.iter_mut().for_each(|place| place.dead = given_up.contains(&place.index));
+        let number = self.kernel.place_service(service, given)?;
+        let before = self.kernel.entry_before(service, number);
+        let numbering = Numbering {
+            number,
+            table: before.map_or(u32::from(number) * 2, |entry| entry.table),
+            era: before.map_or(0, |entry| entry.era),
+            acl: before.map_or(0, |entry| entry.acl),
+            former: before.is_some_and(|entry| entry.has(flags::FORMER)) && keeps_flows(service),
+        };
+        let mut plan = plan_service(service, &placed, &numbering, &self.desired.config.node);
+        if let Some(before) = before {
+            self.kernel.follow_mapping(service, &mut plan, &before, given)?;
+            if before.has(flags::FORMER) && !plan.entry.has(flags::FORMER) && plan.entry.table == before.table {
+                given.freed_tables.push(before.table ^ 1);
+            }
+        }
+        self.kernel.keep_entries(service, &mut plan, &placed);
+        let same_lists = self.kernel.programmed.get(&service.name).map(|p| *p.plan.guard == service.guard);
+        if same_lists == Some(false) || (same_lists.is_none() && plan.acl().next().is_some()) {
+            plan.set_acl(plan.entry.acl.wrapping_add(1));
+        }
+        Ok(plan)
     }
 }

@@ -7,6 +7,7 @@ use anyhow::Result;
 use balancer_common::layout::{FlowKey, Former, flags};
 use balancer_common::slot::{BackendIndex, NO_BACKEND, Slot};
 
+use crate::controller::kernel::Kernel;
 use crate::controller::state::State;
 use crate::controller::unwritten::Part;
 use crate::dataplane::{Changes, TableCounts};
@@ -34,6 +35,70 @@ impl Tracked {
     }
 }
 
+impl Kernel {
+    /// Backends that left so long ago that their flows have had their time.
+    fn late_leavers(&self, name: &ServiceName, patience: &Patience, now: u32) -> BTreeSet<BackendIndex> {
+        let of_service = self.allocations.leaving.iter().filter(|left| left.id.service == *name);
+        let late = of_service.filter(|left| balancer_common::clock::since(now, left.since) >= patience.deadline);
+        late.map(|left| left.allocated.index).collect()
+    }
+
+    /// In the former mapping the slots of dead backends become nobody's: their flows begin anew with the owner.
+    fn bury(&mut self, former: &Former, dead: &BTreeSet<BackendIndex>) -> Result<()> {
+        if dead.is_empty() {
+            return Ok(());
+        }
+        let slots = self.plane.read_table(former.table, former.table_size)?;
+        let of_dead = slots.iter().enumerate().filter(|(_, slot)| dead.contains(&slot.settled()));
+        let buried: Vec<(u32, Slot)> = of_dead.map(|(place, _)| (place as u32, Slot::closed(NO_BACKEND))).collect();
+        self.plane.close_slots(former.table, &buried)
+    }
+
+    /// Flows of the former mapping are gone, or had their time.
+    fn end_former(&mut self, name: &ServiceName) -> Result<()> {
+        let Some(programmed) = self.programmed.get(name) else { return Ok(()) };
+        let mut plan = programmed.plan.clone();
+        plan.end_former();
+        let mut wanted = self.image.clone();
+        plan.replace_entry(&mut wanted);
+        let mut changes = self.image.changes_to(&wanted);
+        changes.remove_tables.push(plan.entry.table ^ 1);
+        changes.former.push((plan.entry.number, Former::default()));
+        self.plane.apply(changes)?;
+        self.image = wanted;
+        if let Some(programmed) = self.programmed.get_mut(name) {
+            programmed.plan = plan;
+        }
+        Ok(())
+    }
+
+    /// Takes out of the flow table what need not be remembered any longer. After slots closed at once: a flow that begins
+    /// in a closed slot must not find an old entry once the slot opens again.
+    fn sweep(
+        &mut self,
+        name: &ServiceName,
+        keeping: &Keeping<'_>,
+        at_once: bool,
+        alive: &dyn Fn(BackendIndex) -> bool,
+    ) -> Result<()> {
+        let Some(programmed) = self.programmed.get_mut(name) else { return Ok(()) };
+        let due = balancer_common::clock::since(keeping.now, programmed.tracked.sweep_at) > 0
+            || programmed.tracked.sweep_at == 0;
+        let number = programmed.plan.entry.number;
+        if !(at_once || due) || !self.plane.has_flow_table(number) {
+            return Ok(());
+        }
+        let flows = self.plane.flows(number)?;
+        let (kept, gone): (Vec<_>, Vec<_>) = flows.into_iter().partition(|(_, flow)| keeping.keeps(flow, alive));
+        let keys: Vec<FlowKey> = gone.iter().map(|(key, _)| *key).collect();
+        self.plane.forget_flows(number, &keys)?;
+        programmed.tracked.flows = kept.len() as u64;
+        programmed.tracked.owners = kept.iter().map(|(_, flow)| flow.backend()).collect();
+        programmed.tracked.sweep_at = keeping.now.wrapping_add(SWEEP);
+        Ok(())
+    }
+}
+
 impl State {
     /// One look at everything that is open; cheap where nothing is.
     pub(crate) fn settle(&mut self) -> Result<()> {
@@ -54,7 +119,7 @@ impl State {
     }
 
     fn settle_service(&mut self, name: &ServiceName, now: u32) -> Result<()> {
-        let (Some(service), Some(programmed)) = (self.service(name), self.kernel.programmed.get(name)) else {
+        let (Some(service), Some(programmed)) = (self.desired.service(name), self.kernel.programmed.get(name)) else {
             return Ok(());
         };
         let patience = Patience::of(&service.connections);
@@ -65,7 +130,7 @@ impl State {
         let number = entry.number;
         let mut slots = self.kernel.plane.written_table(entry.table, || programmed.plan.settled_slots())?;
         let activity = self.kernel.plane.activity(number);
-        let late = self.late_leavers(name, &patience, now);
+        let late = self.kernel.late_leavers(name, &patience, now);
         let mut closed = closing(&slots, &activity, now, &patience);
         closed.extend(without_settled(&slots, &late.union(&dead).copied().collect()));
         for (place, slot) in &closed {
@@ -81,16 +146,17 @@ impl State {
             let before = self.kernel.plane.former(number)?;
             // A mapping that came back has one table: its step has left no dead backend there.
             if before.table != entry.table {
-                self.bury(&before, &dead)?;
+                self.kernel.bury(&before, &dead)?;
             }
             if former_is_over(&activity, before.since, now, &patience) {
-                self.end_former(name)?;
+                self.kernel.end_former(name)?;
                 former = false;
             }
         }
         let keeping =
             Keeping { slots: &slots, era: entry.era, former, all: entry.has(flags::TRACK_ALL), patience, now };
-        self.sweep(name, &keeping, !closed.is_empty(), &|index| !dead.contains(&index) && !late.contains(&index))?;
+        self.kernel
+            .sweep(name, &keeping, !closed.is_empty(), &|index| !dead.contains(&index) && !late.contains(&index))?;
         let counts = TableCounts::of(&slots);
         let idle = counts.open == 0 && !former;
         if let Some(programmed) = self.kernel.programmed.get_mut(name) {
@@ -104,68 +170,6 @@ impl State {
             self.kernel.plane.remove_tracks(number, !keeping.all);
         }
         self.free_leavers(name)
-    }
-
-    /// Backends that left so long ago that their flows have had their time.
-    fn late_leavers(&self, name: &ServiceName, patience: &Patience, now: u32) -> BTreeSet<BackendIndex> {
-        let of_service = self.kernel.allocations.leaving.iter().filter(|left| left.id.service == *name);
-        let late = of_service.filter(|left| balancer_common::clock::since(now, left.since) >= patience.deadline);
-        late.map(|left| left.allocated.index).collect()
-    }
-
-    /// In the former mapping the slots of dead backends become nobody's: their flows begin anew with the owner.
-    fn bury(&mut self, former: &Former, dead: &BTreeSet<BackendIndex>) -> Result<()> {
-        if dead.is_empty() {
-            return Ok(());
-        }
-        let slots = self.kernel.plane.read_table(former.table, former.table_size)?;
-        let of_dead = slots.iter().enumerate().filter(|(_, slot)| dead.contains(&slot.settled()));
-        let buried: Vec<(u32, Slot)> = of_dead.map(|(place, _)| (place as u32, Slot::closed(NO_BACKEND))).collect();
-        self.kernel.plane.close_slots(former.table, &buried)
-    }
-
-    /// Flows of the former mapping are gone, or had their time.
-    fn end_former(&mut self, name: &ServiceName) -> Result<()> {
-        let Some(programmed) = self.kernel.programmed.get(name) else { return Ok(()) };
-        let mut plan = programmed.plan.clone();
-        plan.end_former();
-        let mut wanted = self.kernel.image.clone();
-        plan.replace_entry(&mut wanted);
-        let mut changes = self.kernel.image.changes_to(&wanted);
-        changes.remove_tables.push(plan.entry.table ^ 1);
-        changes.former.push((plan.entry.number, Former::default()));
-        self.kernel.plane.apply(changes)?;
-        self.kernel.image = wanted;
-        if let Some(programmed) = self.kernel.programmed.get_mut(name) {
-            programmed.plan = plan;
-        }
-        Ok(())
-    }
-
-    /// Takes out of the flow table what need not be remembered any longer. After slots closed at once: a flow that begins
-    /// in a closed slot must not find an old entry once the slot opens again.
-    fn sweep(
-        &mut self,
-        name: &ServiceName,
-        keeping: &Keeping<'_>,
-        at_once: bool,
-        alive: &dyn Fn(BackendIndex) -> bool,
-    ) -> Result<()> {
-        let Some(programmed) = self.kernel.programmed.get_mut(name) else { return Ok(()) };
-        let due = balancer_common::clock::since(keeping.now, programmed.tracked.sweep_at) > 0
-            || programmed.tracked.sweep_at == 0;
-        let number = programmed.plan.entry.number;
-        if !(at_once || due) || !self.kernel.plane.has_flow_table(number) {
-            return Ok(());
-        }
-        let flows = self.kernel.plane.flows(number)?;
-        let (kept, gone): (Vec<_>, Vec<_>) = flows.into_iter().partition(|(_, flow)| keeping.keeps(flow, alive));
-        let keys: Vec<FlowKey> = gone.iter().map(|(key, _)| *key).collect();
-        self.kernel.plane.forget_flows(number, &keys)?;
-        programmed.tracked.flows = kept.len() as u64;
-        programmed.tracked.owners = kept.iter().map(|(_, flow)| flow.backend()).collect();
-        programmed.tracked.sweep_at = keeping.now.wrapping_add(SWEEP);
-        Ok(())
     }
 
     /// Gives back the places of backends that left, once nothing names them.

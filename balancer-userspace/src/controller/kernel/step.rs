@@ -8,6 +8,7 @@ use balancer_common::layout::flags;
 use balancer_common::slot::{BackendIndex, Slot};
 
 use crate::controller::answer::explain::table_of;
+use crate::controller::kernel::Kernel;
 use crate::controller::kernel::allocate::index;
 use crate::controller::kernel::places::Placement;
 use crate::controller::kernel::trial::Trial;
@@ -43,6 +44,36 @@ struct Prepared {
     changes: Changes,
     /// Services whose tables change.
     changed: Vec<ServiceName>,
+}
+
+impl Kernel {
+    /// Places changed hands, and nothing in the kernel names them.
+    fn note_same(&mut self, plans: Vec<(ServiceName, ServicePlan)>, given: &Placement) {
+        for (name, plan) in plans.into_iter().filter(|_| given.any()) {
+            if let Some(programmed) = self.programmed.get_mut(&name) {
+                programmed.plan = plan;
+            }
+        }
+    }
+
+    /// Counters of the backends that these services have in the kernel.
+    fn counters_of(&self, services: &BTreeSet<ServiceName>) -> Result<BTreeMap<BackendIndex, Counters>> {
+        let allocations = &self.allocations;
+        let placed = services.iter().flat_map(|name| allocations.of_service(name));
+        let indices: Vec<BackendIndex> = placed.map(|(_, allocated)| allocated.index).collect();
+        // Read in one go, one costs a tenth.
+        if indices.len() < self.pools.backends.in_use() / 10 {
+            return self.plane.counters_of(&indices);
+        }
+        let all = self.counters()?;
+        let of = |index: BackendIndex| (index, all.get(usize::from(index)).copied().unwrap_or_default());
+        Ok(indices.into_iter().map(of).collect())
+    }
+
+    /// Counters by index, as the kernel has them.
+    pub(crate) fn counters(&self) -> Result<Vec<Counters>> {
+        self.plane.counters(index(self.pools.backends.highest()))
+    }
 }
 
 impl State {
@@ -91,7 +122,7 @@ impl State {
         }
         let Prepared { plans, removed, wanted, changes, changed } = prepared?;
         if changes.is_empty() && !resync {
-            self.note_same(plans, given);
+            self.kernel.note_same(plans, given);
             return Ok(Vec::new());
         }
         // What an earlier controller left may be just right.
@@ -114,8 +145,8 @@ impl State {
     /// Everything of a step that can fail before the maps in use are written.
     fn prepare(&mut self, trial: Option<Trial>, tables: Option<TableState>, given: &mut Placement) -> Result<Prepared> {
         let resync = tables.is_some();
-        let dirty = if resync { self.all_services() } else { self.kernel.pending.clone() };
-        (given.counters, given.now) = (self.counters_of(&dirty)?, self.kernel.plane.clock());
+        let dirty = if resync { self.desired.all_services() } else { self.kernel.pending.clone() };
+        (given.counters, given.now) = (self.kernel.counters_of(&dirty)?, self.kernel.plane.clock());
         self.weigh_removals(&dirty);
         self.watch.shares.look_again(&dirty);
         self.watch.publishing.look_again(&dirty);
@@ -139,17 +170,17 @@ impl State {
                 _ => {}
             }
         }
-        let few = if resync || !removed.is_empty() { None } else { self.changed_entries(&plans) };
+        let few = if resync || !removed.is_empty() { None } else { self.kernel.changed_entries(&plans) };
         let (mut changes, wanted) = match few {
             Some(changes) => (changes, None),
             None => {
-                let wanted = self.wanted_image(&plans, &removed, resync);
+                let wanted = self.kernel.wanted_image(&plans, &removed, resync);
                 (self.kernel.image.changes_to(&wanted), Some(wanted))
             }
         };
         let mut tables = tables.unwrap_or_default();
         let (publish, changed) = self.new_tables(&plans, &mut tables, resync, &mut changes, given)?;
-        self.guard_changes(&plans, &removed, &mut changes, resync)?;
+        self.kernel.guard_changes(&plans, &removed, &mut changes, resync)?;
         changes.former.clone_from(&given.former);
         changes.remove_tables.clone_from(&given.freed_tables);
         changes.remove_tables.extend(self.unwanted_tables(&plans, tables));
@@ -169,15 +200,6 @@ impl State {
         (self.kernel.allocations, self.kernel.pools) = (allocations, pools);
         if let Err(error) = self.keep(Part::Places) {
             log::error!("{error:#}");
-        }
-    }
-
-    /// Places changed hands, and nothing in the kernel names them.
-    fn note_same(&mut self, plans: Vec<(ServiceName, ServicePlan)>, given: &Placement) {
-        for (name, plan) in plans.into_iter().filter(|_| given.any()) {
-            if let Some(programmed) = self.kernel.programmed.get_mut(&name) {
-                programmed.plan = plan;
-            }
         }
     }
 
@@ -245,24 +267,5 @@ impl State {
             };
             self.kernel.programmed.insert(name, programmed);
         }
-    }
-
-    /// Counters of the backends that these services have in the kernel.
-    fn counters_of(&self, services: &BTreeSet<ServiceName>) -> Result<BTreeMap<BackendIndex, Counters>> {
-        let allocations = &self.kernel.allocations;
-        let placed = services.iter().flat_map(|name| allocations.of_service(name));
-        let indices: Vec<BackendIndex> = placed.map(|(_, allocated)| allocated.index).collect();
-        // Read in one go, one costs a tenth.
-        if indices.len() < self.kernel.pools.backends.in_use() / 10 {
-            return self.kernel.plane.counters_of(&indices);
-        }
-        let all = self.counters()?;
-        let of = |index: BackendIndex| (index, all.get(usize::from(index)).copied().unwrap_or_default());
-        Ok(indices.into_iter().map(of).collect())
-    }
-
-    /// Counters by index, as the kernel has them.
-    pub(crate) fn counters(&self) -> Result<Vec<Counters>> {
-        self.kernel.plane.counters(index(self.kernel.pools.backends.highest()))
     }
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::Result;
 use balancer_common::slot::{BackendIndex, Slot};
 
+use crate::controller::kernel::Kernel;
 use crate::controller::kernel::KernelService;
 use crate::controller::kernel::build::in_parallel;
 use crate::controller::kernel::places::Placement;
@@ -17,7 +18,7 @@ use crate::service_manager;
 /// Tables to publish, by place, and the services whose tables changed.
 pub(crate) type NewTables = (Vec<(u32, NewTable)>, Vec<ServiceName>);
 
-impl State {
+impl Kernel {
     /// What the maps should hold once `plans` are in force.
     pub(crate) fn wanted_image(
         &self,
@@ -26,24 +27,24 @@ impl State {
         resync: bool,
     ) -> Image {
         let touched: BTreeSet<&ServiceName> = plans.iter().map(|(name, _)| name).chain(removed).collect();
-        let stay = || self.kernel.programmed.iter().filter(|(name, _)| !resync && !touched.contains(name));
+        let stay = || self.programmed.iter().filter(|(name, _)| !resync && !touched.contains(name));
         let same = |(name, plan): &(ServiceName, ServicePlan)| {
-            self.kernel.programmed.get(name).is_some_and(|programmed| programmed.plan.same_lookups(plan))
+            self.programmed.get(name).is_some_and(|programmed| programmed.plan.same_lookups(plan))
         };
         let mut image = Image::default();
         if !resync && removed.is_empty() && plans.iter().all(same) {
             // The same addresses and ports: the index needs no rebuilding, however many services there are.
-            image.index.clone_from(&self.kernel.image.index);
-            image.prefixes.clone_from(&self.kernel.image.prefixes);
+            image.index.clone_from(&self.image.index);
+            image.prefixes.clone_from(&self.image.prefixes);
         } else {
             let all = stay().map(|(_, programmed)| &programmed.plan).chain(plans.iter().map(|(_, plan)| plan));
             all.for_each(|plan| plan.add_lookups(&mut image));
             image.sort_ranges();
         }
         if !resync {
-            image.backends.clone_from(&self.kernel.image.backends);
-            image.server_ids.clone_from(&self.kernel.image.server_ids);
-            for programmed in touched.iter().filter_map(|name| self.kernel.programmed.get(*name)) {
+            image.backends.clone_from(&self.image.backends);
+            image.server_ids.clone_from(&self.image.server_ids);
+            for programmed in touched.iter().filter_map(|name| self.programmed.get(*name)) {
                 programmed.plan.remove_backends(&mut image);
             }
         }
@@ -55,9 +56,9 @@ impl State {
     /// The work grows with `plans`, not with the config.
     pub(crate) fn changed_entries(&self, plans: &[(ServiceName, ServicePlan)]) -> Option<Changes> {
         let mut changes = Changes::default();
-        let there = &self.kernel.image;
+        let there = &self.image;
         for (name, plan) in plans {
-            let before = &self.kernel.programmed.get(name)?.plan;
+            let before = &self.programmed.get(name)?.plan;
             if !before.same_lookups(plan) {
                 return None;
             }
@@ -79,7 +80,9 @@ impl State {
         changes.clear_backends.retain(|index| !set.contains(index));
         Some(changes)
     }
+}
 
+impl State {
     /// Tables that differ from those in the kernel, and whose they are. Leaves in `tables` those that nobody wants.
     pub(crate) fn new_tables(
         &self,
@@ -137,13 +140,13 @@ impl State {
             if let Some(slots) = slots {
                 let number = u32::from(entry.number);
                 changes.opened.push(Opened { number, table_size: entry.table_size, slots, now: given.now });
-                let entries = self.service(name).map_or(1, |service| service.connections.flow_table);
+                let entries = self.desired.service(name).map_or(1, |service| service.connections.flow_table);
                 changes.flow_tables.push((number, entries));
             }
             publish.extend(table.map(|(table, _)| (entry.table, table)));
         }
         for (name, plan) in plans.iter().filter(|(_, plan)| plan.tracks_all()) {
-            let entries = self.service(name).map_or(1, |service| service.connections.flow_table);
+            let entries = self.desired.service(name).map_or(1, |service| service.connections.flow_table);
             changes.flow_tables.push((u32::from(plan.entry.number), entries));
         }
         Ok((publish, changed))

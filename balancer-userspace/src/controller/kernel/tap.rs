@@ -19,8 +19,8 @@ use pcap_file::pcapng::blocks::opt_common::CommonOption;
 use tokio::sync::mpsc;
 
 use crate::controller::handle::Refusal;
+use crate::controller::kernel::Kernel;
 use crate::controller::requests;
-use crate::controller::state::State;
 use crate::dataplane::Watched;
 use crate::plan::watched_flow;
 
@@ -40,10 +40,10 @@ pub(crate) struct Capture {
     boot: Duration,
 }
 
-impl State {
+impl Kernel {
     /// Starts one; the answer ends when it does.
     pub(crate) fn start_capture(&mut self, request: &requests::Capture) -> Result<mpsc::Receiver<Bytes>, Refusal> {
-        if self.kernel.capture.as_ref().is_some_and(|capture| !capture.blocks.is_closed() && !capture.is_over()) {
+        if self.capture.as_ref().is_some_and(|capture| !capture.blocks.is_closed() && !capture.is_over()) {
             return Err(Refusal::Invalid("another capture runs; wait for its end, or end it".to_owned()));
         }
         let filter = self.filter(request)?;
@@ -58,21 +58,21 @@ impl State {
             boot: boot_time(),
         };
         capture.flush();
-        self.kernel.plane.watch(&filter).map_err(failed)?;
-        self.kernel.capture = Some(capture);
+        self.plane.watch(&filter).map_err(failed)?;
+        self.capture = Some(capture);
         Ok(received)
     }
 
     /// Whether the program is to show packets now.
     pub(crate) fn is_capturing(&self) -> bool {
-        self.kernel.capture.is_some()
+        self.capture.is_some()
     }
 
     fn filter(&self, request: &requests::Capture) -> Result<Filter, Refusal> {
         let service = match &request.service {
             None => u64::from(NO_SERVICE),
             Some(name) => {
-                let number = self.kernel.allocations.services.get(name);
+                let number = self.allocations.services.get(name);
                 let absent = || Refusal::NotFound(format!("there is no service {name}; `balancer status` lists them"));
                 u64::from(*number.ok_or_else(absent)?)
             }
@@ -98,7 +98,7 @@ impl State {
 
     pub(crate) fn note_watched(&mut self, watched: &Watched) {
         let comment = self.comment(watched);
-        let Some(capture) = &mut self.kernel.capture else { return };
+        let Some(capture) = &mut self.capture else { return };
         if let Err(error) = capture.add(watched, comment) {
             log::warn!("a captured packet could not be written: {error:#}");
         }
@@ -107,16 +107,16 @@ impl State {
 
     /// The last sender gone, whoever asked sees the end.
     pub(crate) fn end_capture_if_over(&mut self) {
-        if self.kernel.capture.as_ref().is_some_and(|capture| capture.blocks.is_closed() || capture.is_over()) {
-            self.kernel.plane.watch_no_more();
-            self.kernel.capture = None;
+        if self.capture.as_ref().is_some_and(|capture| capture.blocks.is_closed() || capture.is_over()) {
+            self.plane.watch_no_more();
+            self.capture = None;
         }
     }
 
     /// What was decided about a packet.
     fn comment(&self, watched: &Watched) -> String {
         let service = watched.service.and_then(|number| {
-            let mut services = self.kernel.allocations.services.iter();
+            let mut services = self.allocations.services.iter();
             services.find(|(_, there)| **there == number).map(|(name, _)| name)
         });
         let service_text = service.map_or_else(|| "none".to_owned(), ToString::to_string);

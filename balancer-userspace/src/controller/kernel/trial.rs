@@ -8,6 +8,7 @@ use anyhow::{Result, ensure};
 use balancer_common::layout::ServiceEntry;
 use balancer_common::slot::{BackendIndex, NO_BACKEND};
 
+use crate::controller::kernel::Kernel;
 use crate::controller::state::State;
 use crate::dataplane::{Changes, Image, Shadow, XDP_REDIRECT, XDP_TX};
 use crate::model::{Service, ServiceName};
@@ -35,17 +36,19 @@ pub(crate) struct Rehearsal {
     tried: bool,
 }
 
-impl State {
+impl Kernel {
     /// Has the shadow there before somebody waits for it.
     pub(crate) fn keep_shadow(&mut self) {
-        if self.kernel.rehearsal.shadow.is_none() && !std::mem::replace(&mut self.kernel.rehearsal.tried, true) {
-            match self.kernel.plane.shadow() {
-                Ok(shadow) => self.kernel.rehearsal.shadow = Some(shadow),
+        if self.rehearsal.shadow.is_none() && !std::mem::replace(&mut self.rehearsal.tried, true) {
+            match self.plane.shadow() {
+                Ok(shadow) => self.rehearsal.shadow = Some(shadow),
                 Err(error) => log::warn!("changes can't be tried before they are made: {error:#}"),
             }
         }
     }
+}
 
+impl State {
     /// Tries the tables that are to be published.
     ///
     /// # Errors
@@ -86,7 +89,7 @@ impl State {
             changes.opened.iter().map(|opened| (opened.number, opened.slots.as_slice())).collect();
         let each = trial.packets / tried.len();
         let outcome = tried.iter().try_for_each(|(name, plan)| {
-            let Some(service) = self.service(name) else { return Ok(()) };
+            let Some(service) = self.desired.service(name) else { return Ok(()) };
             service_manager::progress();
             let indices: Vec<BackendIndex> = plan.weighted.iter().map(|weighted| weighted.index).collect();
             let before = shadow.packets_of(&indices)?;

@@ -72,7 +72,7 @@ impl State {
 
     /// Lets a backend in that was examined at this address, or notes what speaks against it.
     pub(crate) fn gate(&mut self, id: BackendId, address: IpAddr, against: Option<String>) {
-        let is_there = self.service(&id.service).is_some_and(|service| {
+        let is_there = self.desired.service(&id.service).is_some_and(|service| {
             service.backends.iter().any(|backend| backend.name == id.backend && backend.address == address)
         });
         if !is_there {

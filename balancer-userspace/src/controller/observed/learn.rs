@@ -6,8 +6,11 @@ use std::time::{Instant, SystemTime};
 
 use balancer_common::layout::BackendEntry;
 
+use crate::controller::desired::Desired;
 use crate::controller::handle::Refusal;
+use crate::controller::kernel::Kernel;
 use crate::controller::observed::HealthState;
+use crate::controller::observed::Observed;
 use crate::controller::observed::paths::encapsulates;
 use crate::controller::state::{State, id, wanted};
 use crate::health::{Health, Report, Target};
@@ -15,26 +18,9 @@ use crate::model::{Backend, BackendId, CheckKind, Service, ServiceName};
 use crate::neighbor::{Event, NextHop, Reachability, Wanted};
 use crate::state::Healths;
 
-impl State {
+impl Desired {
     fn pairs(&self) -> impl Iterator<Item = (&Service, &Backend)> {
-        self.desired
-            .config
-            .services
-            .iter()
-            .flat_map(|service| service.backends.iter().map(move |backend| (service, backend)))
-    }
-
-    /// Forgets the health of backends that went or now are somewhere else: what comes back is unknown until it is probed.
-    /// Another port of the check is no other server.
-    pub(crate) fn forget_strangers(&mut self) {
-        let present: HashMap<BackendId, SocketAddr> =
-            self.pairs().map(|(service, backend)| (id(service, backend), probed_at(service, backend))).collect();
-        self.observed
-            .checked
-            .retain(|id, checked| present.get(id).is_some_and(|at| checked.at.is_none_or(|was| was.ip() == at.ip())));
-        for (id, at) in present {
-            self.observed.checked.entry(id).or_default().at = Some(at);
-        }
+        self.config.services.iter().flat_map(|service| service.backends.iter().map(move |backend| (service, backend)))
     }
 
     /// Every address that packets are to be sent to.
@@ -42,23 +28,19 @@ impl State {
         self.pairs().map(|(service, backend)| wanted(service, backend)).collect()
     }
 
-    /// What is to be checked, with the health known so far.
-    pub(crate) fn targets(&self) -> Vec<(Target, Health)> {
-        let checked = self.pairs().filter(|(service, _)| service.health.kind != CheckKind::None);
-        let target = |(service, backend): (&Service, &Backend)| {
-            let id = id(service, backend);
-            let address = probed_at(service, backend);
-            let health = self.observed.checked.get(&id).map_or(Health::Unknown, |checked| checked.health);
-            (Target { id, address, check: service.health.clone() }, health)
-        };
-        checked.map(target).collect()
+    fn tunnelled_to(&self, addresses: &[IpAddr]) -> BTreeSet<ServiceName> {
+        let there =
+            |(service, backend): &(&Service, &Backend)| encapsulates(service) && addresses.contains(&backend.address);
+        self.pairs().filter(there).map(|(service, _)| service.name.clone()).collect()
     }
+}
 
+impl Observed {
     /// Names in `dirty` the service whose tables the report changes.
     pub(crate) fn note_report(&mut self, report: Report, dirty: &mut BTreeSet<ServiceName>) {
         let Report { id, address, health, changed, took, failures, error, blind } = report;
         // The last word about a backend that went, or from where it was before.
-        if self.observed.checked.get(&id).is_none_or(|checked| checked.at != Some(address)) {
+        if self.checked.get(&id).is_none_or(|checked| checked.at != Some(address)) {
             return;
         }
         if changed {
@@ -68,10 +50,10 @@ impl State {
                 (_, None) => log::warn!("{id} is down"),
             }
         }
-        let checked = self.observed.checked.entry(id.clone()).or_default();
+        let checked = self.checked.entry(id.clone()).or_default();
         if checked.health != health {
             let word = if health == Health::Up { "up" } else { "down" };
-            self.observed.because.push(format!("{id} is {word}"));
+            self.because.push(format!("{id} is {word}"));
             dirty.insert(id.service);
         }
         if let Some(why) = blind {
@@ -86,6 +68,56 @@ impl State {
         checked.error = error;
     }
 
+    /// What a router said that the way takes, and what the link takes; none where that is no less.
+    pub(crate) fn path_mtu(&self, service: &Service, backend: &Backend) -> Option<(u32, u32)> {
+        let told = self.paths.told(service, backend)?;
+        let Reachability::Resolved(next_hop) = self.reachable.get(&wanted(service, backend))? else {
+            return None;
+        };
+        (told < next_hop.mtu).then_some((told, next_hop.mtu))
+    }
+}
+
+impl Kernel {
+    pub(crate) fn release_fragments(&mut self) {
+        self.held.release(&mut self.plane, Instant::now());
+    }
+
+    /// Whether the last write to the kernel failed.
+    pub(crate) fn out_of_step(&self) -> bool {
+        !self.is_in_step() || !self.pending.is_empty()
+    }
+}
+
+impl State {
+    /// Forgets the health of backends that went or now are somewhere else: what comes back is unknown until it is probed.
+    /// Another port of the check is no other server.
+    pub(crate) fn forget_strangers(&mut self) {
+        let present: HashMap<BackendId, SocketAddr> = self
+            .desired
+            .pairs()
+            .map(|(service, backend)| (id(service, backend), probed_at(service, backend)))
+            .collect();
+        self.observed
+            .checked
+            .retain(|id, checked| present.get(id).is_some_and(|at| checked.at.is_none_or(|was| was.ip() == at.ip())));
+        for (id, at) in present {
+            self.observed.checked.entry(id).or_default().at = Some(at);
+        }
+    }
+
+    /// What is to be checked, with the health known so far.
+    pub(crate) fn targets(&self) -> Vec<(Target, Health)> {
+        let checked = self.desired.pairs().filter(|(service, _)| service.health.kind != CheckKind::None);
+        let target = |(service, backend): (&Service, &Backend)| {
+            let id = id(service, backend);
+            let address = probed_at(service, backend);
+            let health = self.observed.checked.get(&id).map_or(Health::Unknown, |checked| checked.health);
+            (Target { id, address, check: service.health.clone() }, health)
+        };
+        checked.map(target).collect()
+    }
+
     pub(crate) fn note_event(&mut self, event: Event, dirty: &mut BTreeSet<ServiceName>) {
         match event {
             Event::Link(link) => {
@@ -93,7 +125,7 @@ impl State {
                 if link.present {
                     self.regain_interface(&link.name);
                 } else {
-                    self.lose_interface(&link.name);
+                    self.kernel.lose_interface(&link.name);
                 }
             }
             Event::Reachability(changes) => self.note_ways(changes, Instant::now(), dirty),
@@ -117,7 +149,7 @@ impl State {
             }
         }
         let touches = |(service, backend): &(&Service, &Backend)| touched.contains(&wanted(service, backend));
-        let services: Vec<ServiceName> = self.pairs().filter(touches).map(|(s, _)| s.name.clone()).collect();
+        let services: Vec<ServiceName> = self.desired.pairs().filter(touches).map(|(s, _)| s.name.clone()).collect();
         dirty.extend(services);
     }
 
@@ -126,7 +158,7 @@ impl State {
     pub(crate) fn settle_doubts(&mut self) -> BTreeSet<ServiceName> {
         let mut dirty = BTreeSet::new();
         if !self.observed.doubted.is_empty() {
-            let wanted = self.wanted();
+            let wanted = self.desired.wanted();
             let doubted = std::mem::take(&mut self.observed.doubted);
             let there = doubted.into_iter().filter(|(doubted, _)| wanted.contains(doubted)).collect();
             self.note_ways(there, Instant::now(), &mut dirty);
@@ -147,13 +179,13 @@ impl State {
             let found = !links.is_down(&hop.interface) && !self.observed.doubted.contains_key(&wanted);
             (!found).then_some((backend.address, why))
         };
-        self.pairs().filter_map(unseen).collect()
+        self.desired.pairs().filter_map(unseen).collect()
     }
 
     /// Takes in what a router said of the way to a backend, in an error that the program believed; answers whose entries
     /// change by it.
     pub(crate) fn learn_path(&mut self, address: IpAddr, mtu: u32) -> BTreeSet<ServiceName> {
-        let services = self.tunnelled_to(&[address]);
+        let services = self.desired.tunnelled_to(&[address]);
         if services.is_empty() || !self.observed.paths.learn(address, mtu, Instant::now()) {
             return BTreeSet::new();
         }
@@ -164,41 +196,22 @@ impl State {
     /// Forgets path MTUs that are old; answers whose entries change by it.
     pub(crate) fn forget_paths(&mut self) -> BTreeSet<ServiceName> {
         let gone = self.observed.paths.expire(Instant::now());
-        self.tunnelled_to(&gone)
+        self.desired.tunnelled_to(&gone)
     }
 
     /// Backends to which smaller packets go than their link takes, with both sizes: a router asked for that.
     pub(crate) fn path_mtus(&self) -> impl Iterator<Item = (BackendId, u32, u32)> {
-        self.pairs().filter_map(|(service, backend)| {
-            let (told, link) = self.path_mtu(service, backend)?;
+        self.desired.pairs().filter_map(|(service, backend)| {
+            let (told, link) = self.observed.path_mtu(service, backend)?;
             Some((id(service, backend), told, link))
         })
-    }
-
-    /// What a router said that the way takes, and what the link takes; none where that is no less.
-    pub(crate) fn path_mtu(&self, service: &Service, backend: &Backend) -> Option<(u32, u32)> {
-        let told = self.observed.paths.told(service, backend)?;
-        let Reachability::Resolved(next_hop) = self.observed.reachable.get(&wanted(service, backend))? else {
-            return None;
-        };
-        (told < next_hop.mtu).then_some((told, next_hop.mtu))
-    }
-
-    pub(crate) fn release_fragments(&mut self) {
-        self.kernel.held.release(&mut self.kernel.plane, Instant::now());
-    }
-
-    fn tunnelled_to(&self, addresses: &[IpAddr]) -> BTreeSet<ServiceName> {
-        let there =
-            |(service, backend): &(&Service, &Backend)| encapsulates(service) && addresses.contains(&backend.address);
-        self.pairs().filter(there).map(|(service, _)| service.name.clone()).collect()
     }
 
     /// Until the kernel is asked anew, backends are reached as the earlier controller reached them.
     pub(crate) fn keep_next_hops(&mut self) {
         let mut kept = Vec::new();
-        for (service, backend) in self.pairs() {
-            if let Some(entry) = self.entry_of(&id(service, backend)) {
+        for (service, backend) in self.desired.pairs() {
+            if let Some(entry) = self.kernel.entry_of(&id(service, backend)) {
                 kept.push((wanted(service, backend), Reachability::Resolved(next_hop(entry, backend.address))));
             }
         }
@@ -213,13 +226,13 @@ impl State {
             let way = other.filter(|way| serves(way, &wanted) && !reachable.contains_key(&wanted))?;
             Some((wanted, way.clone()))
         };
-        let carried: Vec<_> = self.wanted().into_iter().filter_map(carried).collect();
+        let carried: Vec<_> = self.desired.wanted().into_iter().filter_map(carried).collect();
         self.observed.reachable.extend(carried);
     }
 
     /// Whether every backend was probed and looked up at least once.
     pub(crate) fn knows_enough(&self) -> bool {
-        self.pairs().all(|(service, backend)| {
+        self.desired.pairs().all(|(service, backend)| {
             let probed = service.health.kind == CheckKind::None
                 || self.observed.checked.get(&id(service, backend)).is_some_and(|checked| checked.took.is_some());
             // The first answer is often that the neighbour is still being resolved.
@@ -232,18 +245,14 @@ impl State {
     }
 
     pub(crate) fn save_healths(&self) {
-        let known = |(id, checked): (&BackendId, &HealthState)| (id.clone(), self.health_to_save(id, checked.health));
+        let known =
+            |(id, checked): (&BackendId, &HealthState)| (id.clone(), self.observed.health_to_save(id, checked.health));
         let healths: Healths = self.observed.checked.iter().map(known).collect();
         self.store.keep_healths(&healths);
     }
 
-    /// Whether the last write to the kernel failed.
-    pub(crate) fn out_of_step(&self) -> bool {
-        !self.kernel.is_in_step() || !self.kernel.pending.is_empty()
-    }
-
     pub(crate) fn ready(&self) -> Result<(), Refusal> {
-        if self.out_of_step() {
+        if self.kernel.out_of_step() {
             return Err(Refusal::Failed(
                 "the last write to the kernel failed; it is tried again each second".to_owned(),
             ));

@@ -6,6 +6,7 @@ use std::time::Instant;
 use balancer_common::slot::BackendIndex;
 
 use crate::control::api::BackendState;
+use crate::controller::observed::Observed;
 use crate::controller::state::{State, id};
 use crate::health::Health;
 use crate::health::removal::{Evidence, Fate, Member, Times, Verdict};
@@ -16,13 +17,21 @@ fn member(backend: &Backend) -> Member {
     (backend.name.clone(), backend.address)
 }
 
-impl State {
+impl Observed {
     /// What was decided of a backend beside the others of its service.
     pub(crate) fn fate(&self, service: &Service, backend: &Backend) -> Fate {
-        let removals = self.observed.removals.get(&service.name);
+        let removals = self.removals.get(&service.name);
         removals.map_or(Fate::Own, |removals| removals.fate(&member(backend)).clone())
     }
 
+    /// Takes for up who is kept: that is what is in force, also for the next controller.
+    pub(crate) fn health_to_save(&self, id: &crate::model::BackendId, health: Health) -> Health {
+        let kept = self.removals.get(&id.service).is_some_and(|removals| removals.keeps(&id.backend));
+        if kept { Health::Up } else { health }
+    }
+}
+
+impl State {
     /// Decides anew about the backends of these services.
     pub(crate) fn weigh_removals<'a>(
         &mut self,
@@ -31,10 +40,10 @@ impl State {
         let now = Instant::now();
         let mut changed = BTreeSet::new();
         for name in names {
-            let Some(service) = self.service(name) else { continue };
+            let Some(service) = self.desired.service(name) else { continue };
             let evidence: Vec<Evidence> =
                 service.backends.iter().map(|backend| self.evidence(service, backend)).collect();
-            let (times, flows) = (Times::of(&service.health), self.flows(name));
+            let (times, flows) = (Times::of(&service.health), self.watch.flows(name));
             if self.observed.removals.entry(name.clone()).or_default().judge(&evidence, flows, times, now) {
                 changed.insert(name.clone());
             }
@@ -78,18 +87,13 @@ impl State {
         let (now, quiet) = (Instant::now(), service.connections.quiet);
         let removals = self.observed.removals.get(&service.name);
         let is_gone = |backend: &&Backend| {
-            let fate = self.fate(service, backend);
-            let down = self.health(service, &id(service, backend)) == Health::Down && !matches!(fate, Fate::Kept(_));
+            let fate = self.observed.fate(service, backend);
+            let down =
+                self.observed.health(service, &id(service, backend)) == Health::Down && !matches!(fate, Fate::Kept(_));
             let long = || removals.is_none_or(|removals| removals.is_gone_for(&member(backend), quiet, now));
             down && (service.protocol == Protocol::Udp || is_short || long())
         };
         let gone = service.backends.iter().filter(is_gone);
-        gone.filter_map(|backend| self.index_of(&id(service, backend))).collect()
-    }
-
-    /// Takes for up who is kept: that is what is in force, also for the next controller.
-    pub(crate) fn health_to_save(&self, id: &crate::model::BackendId, health: Health) -> Health {
-        let kept = self.observed.removals.get(&id.service).is_some_and(|removals| removals.keeps(&id.backend));
-        if kept { Health::Up } else { health }
+        gone.filter_map(|backend| self.kernel.index_of(&id(service, backend))).collect()
     }
 }

@@ -62,7 +62,7 @@ impl Request for Apply {
         handle
             .run(move |controller| {
                 if let (Some(links), Ok((loaded, _))) = (links, &linted) {
-                    controller.running.refuse_unattachable(&loaded.config, &links)?;
+                    controller.running.kernel.refuse_unattachable(&loaded.config, &links)?;
                 }
                 controller.change(|state| state.propose(&proposal, linted))
             })

@@ -58,6 +58,6 @@ impl Request for Capture {
 
     /// The capture ends when whoever asked closes the connection.
     async fn answer(self, handle: Handle, _: Caller) -> Result<Self::Answer, Refusal> {
-        handle.run(move |controller| controller.running.start_capture(&self)).await.map(Packets)
+        handle.run(move |controller| controller.running.kernel.start_capture(&self)).await.map(Packets)
     }
 }

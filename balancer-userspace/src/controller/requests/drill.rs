@@ -43,6 +43,6 @@ impl Request for GetDrill {
     const FIELDS: &'static [(&'static str, &'static str)] = &[];
 
     async fn answer(self, handle: Handle, _: Caller) -> Result<Self::Answer, Refusal> {
-        handle.run(|controller| controller.running.drill()).await
+        handle.run(|controller| controller.running.watch.drill()).await
     }
 }

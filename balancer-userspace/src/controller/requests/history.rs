@@ -62,6 +62,6 @@ impl Request for GetGeneration {
     const FIELDS: &'static [(&'static str, &'static str)] = &[("number", "of the generation")];
 
     async fn answer(self, handle: Handle, _: Caller) -> Result<Self::Answer, Refusal> {
-        handle.run(move |controller| controller.running.stored(self.number)).await
+        handle.run(move |controller| controller.running.desired.stored(self.number)).await
     }
 }

@@ -7,6 +7,7 @@ use crate::alarm::catalogue::{self, Definition};
 use crate::alarm::{Alarm, Alarms, Delivery, Raised, Subject};
 use crate::control::api::Gap;
 use crate::controller::state::State;
+use crate::controller::watch::Agreement;
 use crate::controller::watch::counts::Counts;
 use crate::controller::watch::findings;
 use crate::descriptors;
@@ -74,6 +75,18 @@ struct Moment {
     counts: Counts,
 }
 
+impl Agreement {
+    /// New flows a second of a service, lately.
+    pub(crate) fn flows(&self, name: &ServiceName) -> Option<f64> {
+        let moments = &self.watchtower.moments;
+        let now = moments.back()?;
+        let then = moments.iter().find(|moment| now.at.duration_since(moment.at) <= LOAD_WINDOW)?;
+        let seconds = now.at.duration_since(then.at).as_secs_f64();
+        let new = now.counts.flows(name)?.saturating_sub(then.counts.flows(name)?);
+        (seconds >= 1.0).then(|| new as f64 / seconds)
+    }
+}
+
 impl State {
     /// Looks at everything; answers which alarms came and which went.
     pub(crate) fn watch_alarms(&mut self) -> Vec<Alarm> {
@@ -91,7 +104,7 @@ impl State {
         }
         let mut raised: Vec<Raised> = self.watch.drift.gaps.iter().chain(&self.skewed()).filter_map(of_gap).collect();
         if self.desired.applied_at.elapsed() > SETTLING {
-            raised.extend(self.known_share_gaps().filter_map(of_gap));
+            raised.extend(self.watch.known_share_gaps().filter_map(of_gap));
         }
         if self.desired.refused.is_some() {
             // That the file is not what runs is part of what that alarm says.
@@ -169,16 +182,6 @@ impl State {
         raised
     }
 
-    /// New flows a second of a service, lately.
-    pub(crate) fn flows(&self, name: &ServiceName) -> Option<f64> {
-        let moments = &self.watch.watchtower.moments;
-        let now = moments.back()?;
-        let then = moments.iter().find(|moment| now.at.duration_since(moment.at) <= LOAD_WINDOW)?;
-        let seconds = now.at.duration_since(then.at).as_secs_f64();
-        let new = now.counts.flows(name)?.saturating_sub(then.counts.flows(name)?);
-        (seconds >= 1.0).then(|| new as f64 / seconds)
-    }
-
     /// What shows in the counts of the last half minute.
     fn of_rates(&self) -> Vec<Raised> {
         let (Some(then), Some(now)) = (self.watch.watchtower.moments.front(), self.watch.watchtower.moments.back())
@@ -208,7 +211,7 @@ impl State {
             self.watch.watchtower.moments.iter().find(|moment| now.at.duration_since(moment.at) <= LOAD_WINDOW);
         let then = recent.unwrap_or(then);
         let seconds = now.at.duration_since(then.at).as_secs_f64().max(1.0);
-        for (service, backend, most) in self.declared() {
+        for (service, backend, most) in self.desired.declared() {
             let (Some(after), Some(before)) =
                 (now.counts.servers.get(&backend.address), then.counts.servers.get(&backend.address))
             else {

@@ -9,8 +9,11 @@ use balancer_common::slot::Slot;
 
 use crate::alarm::catalogue;
 use crate::control::api::{Gap, Layer};
+use crate::controller::desired::Desired;
+use crate::controller::kernel::Kernel;
 use crate::controller::kernel::KernelService;
 use crate::controller::state::State;
+use crate::controller::watch::Agreement;
 use crate::controller::watch::counters;
 use crate::controller::watch::name::UNKNOWN_SLOTS;
 use crate::dataplane::{Attached, Difference, Expected, LinkState, SlotDifferences, TableCounts};
@@ -69,6 +72,51 @@ impl Default for Drift {
     }
 }
 
+impl Kernel {
+    fn astray(&self, differences: &[Difference]) -> BTreeMap<u32, Option<TableCounts>> {
+        let of_tables = differences.iter().filter_map(|difference| match difference {
+            Difference::Table { place, .. } => Some((*place, None)),
+            Difference::Slots { place } => {
+                Some((*place, self.plane.slots_now(*place).map(|slots| TableCounts::of(&slots))))
+            }
+            _ => None,
+        });
+        // Of a table that is not there, its slots don't matter.
+        let mut astray = BTreeMap::new();
+        of_tables.for_each(|(place, counts)| {
+            astray.entry(place).or_insert(counts);
+        });
+        astray
+    }
+
+    /// What a table at this place holds where no slot is open.
+    fn planned_slots(&self, place: u32) -> Vec<Slot> {
+        let programmed = self.programmed.values().find(|programmed| programmed.plan.entry.table == place);
+        programmed.map_or_else(Vec::new, |programmed| programmed.plan.settled_slots())
+    }
+}
+
+impl Agreement {
+    /// Whether the last comparison found another program on the interface, or none, and nobody has put that right.
+    pub(crate) fn lost(&self, interface: &str) -> Option<&Gap> {
+        let mut all = self.drift.gaps.iter();
+        all.find(|gap| gap.to == Layer::Program && gap.entry == interface && !gap.healed)
+    }
+}
+
+impl Desired {
+    fn compare_file(&self) -> Option<Gap> {
+        let found = match spec::content(&self.path) {
+            Ok(text) if text == self.text => return None,
+            Ok(text) => first_difference(&self.text, &text),
+            Err(why) => format!("it {why}"),
+        };
+        let entry = self.path.display().to_string();
+        let expected = "what runs".to_owned();
+        Some(Gap { entry, expected, ..gap(catalogue::FILE.name, Layer::Config, Layer::File, "", &found) })
+    }
+}
+
 impl State {
     /// Compares what is due.
     pub(crate) fn watch_drift(&mut self) {
@@ -78,7 +126,7 @@ impl State {
             self.watch.drift.next_count = now + Duration::from_millis(900 + 1000 * (backends / BACKENDS_A_SECOND));
             self.watch_flows(now);
         }
-        if self.out_of_step() {
+        if self.kernel.out_of_step() {
             // What the maps hold is not known to be what was planned; the next step writes it.
             self.watch.drift.failed =
                 Some("the kernel could not be written, and is tried again each second".to_owned());
@@ -97,7 +145,7 @@ impl State {
         let outcome = self.compare_kernel(heal, thoroughly, &mut gaps);
         let outcome = outcome.and(self.compare_counters(heal).map(|fallen| gaps.extend(fallen)));
         gaps.extend(self.compare_program());
-        gaps.extend(self.compare_file());
+        gaps.extend(self.desired.compare_file());
         for gap in &gaps {
             // What lasts is told once; its alarm lasts as well.
             if !self.watch.drift.gaps.contains(gap) {
@@ -116,17 +164,17 @@ impl State {
     /// What was found is in `gaps` also where it could not be put right.
     fn compare_kernel(&mut self, heal: bool, thoroughly: bool, gaps: &mut Vec<Gap>) -> Result<()> {
         let prefixes: usize = self.kernel.programmed.values().map(|p| p.plan.acl().count()).sum();
-        let access = (thoroughly || prefixes <= PREFIXES_EACH_TIME).then(|| self.access());
+        let access = (thoroughly || prefixes <= PREFIXES_EACH_TIME).then(|| self.kernel.access());
         let rates = self.kernel.programmed.values().map(|p| (p.plan.entry.number, p.plan.rates)).collect();
-        let expected = Expected { image: &self.kernel.image, rates, access, capturing: self.is_capturing() };
+        let expected = Expected { image: &self.kernel.image, rates, access, capturing: self.kernel.is_capturing() };
         let differences = self.kernel.plane.differences(&expected)?;
-        self.watch.drift.astray = self.astray(&differences);
+        self.watch.drift.astray = self.kernel.astray(&differences);
         if differences.is_empty() {
             return Ok(());
         }
         let of_slots = differences.iter().filter_map(|difference| match difference {
             Difference::Slots { place } => {
-                Some((*place, self.kernel.plane.slot_differences(*place, || self.planned_slots(*place))))
+                Some((*place, self.kernel.plane.slot_differences(*place, || self.kernel.planned_slots(*place))))
             }
             _ => None,
         });
@@ -145,34 +193,12 @@ impl State {
         Ok(())
     }
 
-    fn astray(&self, differences: &[Difference]) -> BTreeMap<u32, Option<TableCounts>> {
-        let of_tables = differences.iter().filter_map(|difference| match difference {
-            Difference::Table { place, .. } => Some((*place, None)),
-            Difference::Slots { place } => {
-                Some((*place, self.kernel.plane.slots_now(*place).map(|slots| TableCounts::of(&slots))))
-            }
-            _ => None,
-        });
-        // Of a table that is not there, its slots don't matter.
-        let mut astray = BTreeMap::new();
-        of_tables.for_each(|(place, counts)| {
-            astray.entry(place).or_insert(counts);
-        });
-        astray
-    }
-
     /// What the kernel holds of a service's table: as written, or as the last comparison found it.
     pub(crate) fn kernel_counts<'a>(&'a self, programmed: &'a KernelService) -> Option<&'a TableCounts> {
         match self.watch.drift.astray.get(&programmed.plan.entry.table) {
             Some(found) => found.as_ref(),
             None => Some(&programmed.counts),
         }
-    }
-
-    /// What a table at this place holds where no slot is open.
-    fn planned_slots(&self, place: u32) -> Vec<Slot> {
-        let programmed = self.kernel.programmed.values().find(|programmed| programmed.plan.entry.table == place);
-        programmed.map_or_else(Vec::new, |programmed| programmed.plan.settled_slots())
     }
 
     fn compare_program(&mut self) -> Vec<Gap> {
@@ -200,12 +226,6 @@ impl State {
         gaps
     }
 
-    /// Whether the last comparison found another program on the interface, or none, and nobody has put that right.
-    pub(crate) fn lost(&self, interface: &str) -> Option<&Gap> {
-        let mut all = self.watch.drift.gaps.iter();
-        all.find(|gap| gap.to == Layer::Program && gap.entry == interface && !gap.healed)
-    }
-
     fn attach_again(&mut self, interface: &str) -> bool {
         let wanted =
             self.desired.config.interfaces.iter().find(|there| there.name == interface).map(|there| there.mode);
@@ -220,17 +240,6 @@ impl State {
                 false
             }
         }
-    }
-
-    fn compare_file(&self) -> Option<Gap> {
-        let found = match spec::content(&self.desired.path) {
-            Ok(text) if text == self.desired.text => return None,
-            Ok(text) => first_difference(&self.desired.text, &text),
-            Err(why) => format!("it {why}"),
-        };
-        let entry = self.desired.path.display().to_string();
-        let expected = "what runs".to_owned();
-        Some(Gap { entry, expected, ..gap(catalogue::FILE.name, Layer::Config, Layer::File, "", &found) })
     }
 
     /// Which comparison found that the file differs, where nothing refused the file.
@@ -281,7 +290,7 @@ impl State {
                 );
                 gaps.push(Gap {
                     service: Some(name.clone()),
-                    backend: self.owner_name(name, *index),
+                    backend: self.kernel.owner_name(name, *index),
                     entry: "new flows".to_owned(),
                     ..gap(catalogue::SKEWED.name, Layer::Kernel, Layer::Observed, &expected, &found)
                 });

@@ -54,7 +54,7 @@ fn give_back(allocations: &mut Allocations, id: &BackendId, was: Counters, is: C
 impl State {
     /// Counters that went back since the last comparison.
     pub(crate) fn compare_counters(&mut self, heal: bool) -> Result<Vec<Gap>> {
-        let counters = self.counters()?;
+        let counters = self.kernel.counters()?;
         let mut seen = vec![None; counters.len()];
         let mut of_service: Option<(&ServiceName, u64)> = None;
         for (id, allocated) in &self.kernel.allocations.backends {

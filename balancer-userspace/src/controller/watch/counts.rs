@@ -10,6 +10,8 @@ use balancer_common::layout::ServiceCounters;
 use balancer_common::slot::BackendIndex;
 use balancer_common::verdict::Reason;
 
+use crate::controller::desired::Desired;
+use crate::controller::kernel::Kernel;
 use crate::controller::state::{State, id};
 use crate::dataplane::Counters;
 use crate::model::{Backend, Service, ServiceName};
@@ -70,12 +72,22 @@ struct OfService {
     full: u64,
 }
 
-impl State {
+impl Kernel {
     pub(crate) fn raw_counts(&self) -> Result<Raw> {
-        let services = self.kernel.plane.service_counters(self.kernel.pools.services.highest())?;
+        let services = self.plane.service_counters(self.pools.services.highest())?;
         Ok(Raw { backends: self.counters()?, services })
     }
+}
 
+impl Desired {
+    /// Backends that declare how many new flows a second they can take.
+    pub(crate) fn declared(&self) -> impl Iterator<Item = (&Service, &Backend, u64)> {
+        let pairs = self.config.services.iter().flat_map(|service| service.backends.iter().map(move |b| (service, b)));
+        pairs.filter_map(|(service, backend)| Some((service, backend, backend.capacity.new_flows?)))
+    }
+}
+
+impl State {
     /// Counts, where it is time to count again.
     pub(crate) fn due_counts(&mut self, now: Instant) -> Result<Option<Counts>> {
         if self.watch.layout.next.is_some_and(|next| now < next) {
@@ -111,12 +123,12 @@ impl State {
             }
         };
         let services = self.desired.config.services.iter().map(service).collect();
-        let declared = self.declared().map(|(_, backend, _)| backend.address).collect();
+        let declared = self.desired.declared().map(|(_, backend, _)| backend.address).collect();
         Layout { services, declared, next: self.watch.layout.next, key: self.layout_key() }
     }
 
     pub(crate) fn counts(&self) -> Result<Counts> {
-        let raw = self.raw_counts()?;
+        let raw = self.kernel.raw_counts()?;
         let (known, fresh) = (&self.watch.layout, OnceCell::new());
         let layout = if known.key == self.layout_key() { known } else { fresh.get_or_init(|| self.layout()) };
         let drops = self.kernel.plane.drops()?;
@@ -146,13 +158,6 @@ impl State {
             }
         }
         Ok(counts)
-    }
-
-    /// Backends that declare how many new flows a second they can take.
-    pub(crate) fn declared(&self) -> impl Iterator<Item = (&Service, &Backend, u64)> {
-        let pairs =
-            self.desired.config.services.iter().flat_map(|service| service.backends.iter().map(move |b| (service, b)));
-        pairs.filter_map(|(service, backend)| Some((service, backend, backend.capacity.new_flows?)))
     }
 }
 

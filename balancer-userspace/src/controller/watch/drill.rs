@@ -12,6 +12,7 @@ use crate::control::api::{Drill, DrillStep, Fault};
 use crate::controller::handle::Refusal;
 use crate::controller::kernel::trial::{Rehearsal, flows};
 use crate::controller::state::State;
+use crate::controller::watch::Agreement;
 use crate::dataplane::{Difference, Expected, Image, Shadow};
 use crate::drift::{Sample, judge};
 use crate::model::{Service, ServiceName};
@@ -61,6 +62,13 @@ impl DrillRun {
     }
 }
 
+impl Agreement {
+    pub(crate) fn drill(&self) -> Result<Drill, Refusal> {
+        let none = || Refusal::NotFound("there was no drill; `balancer drill table` starts one".to_owned());
+        self.drilling.as_ref().map(|drilling| drilling.said.clone()).ok_or_else(none)
+    }
+}
+
 impl State {
     pub(crate) fn start_drill(&mut self, fault: Fault) -> Result<Drill, Refusal> {
         if self.watch.drilling.as_ref().is_some_and(|drilling| !drilling.said.over) {
@@ -80,11 +88,6 @@ impl State {
         let said = drilling.said.clone();
         self.watch.drilling = Some(drilling);
         Ok(said)
-    }
-
-    pub(crate) fn drill(&self) -> Result<Drill, Refusal> {
-        let none = || Refusal::NotFound("there was no drill; `balancer drill table` starts one".to_owned());
-        self.watch.drilling.as_ref().map(|drilling| drilling.said.clone()).ok_or_else(none)
     }
 
     /// A service in a shadow of its own.

@@ -22,7 +22,7 @@ use self::shares::ShareGaps;
 use self::traffic::Profile;
 use crate::controller::answer::published::Publishing;
 
-pub(crate) struct Watch {
+pub(crate) struct Agreement {
     pub(crate) drift: Drift,
     pub(crate) watchtower: Watchtower,
     pub(crate) observer: Observer,

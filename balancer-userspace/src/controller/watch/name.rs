@@ -8,6 +8,7 @@ use balancer_common::slot::{BackendIndex, Slot};
 use crate::alarm::catalogue;
 use crate::control::api::{Gap, Layer};
 use crate::controller::answer::explain::{address_of, v6};
+use crate::controller::kernel::Kernel;
 use crate::controller::kernel::KernelService;
 use crate::controller::state::State;
 use crate::controller::watch::apart::told_apart;
@@ -20,12 +21,7 @@ use crate::plan::{LpmPrefix, acl_prefix};
 /// affinity or table size.
 pub(crate) const UNKNOWN_SLOTS: &str = "slots of the former table";
 
-impl State {
-    pub(crate) fn named(&self, differences: &[Difference], slots: &SlotDifferences) -> Vec<Gap> {
-        let each = differences.iter().map(|difference| self.named_one(difference, slots));
-        each.collect()
-    }
-
+impl Kernel {
     fn named_slots(&self, place: u32, slots: &[(u32, Slot, Slot)]) -> Gap {
         let (service, size) = self.table_owner(place);
         let Some((slot, written, found)) = slots.first() else {
@@ -41,24 +37,97 @@ impl State {
         }
     }
 
+    /// Everything that the lists of prefixes of all services hold.
+    pub(crate) fn access(&self) -> BTreeMap<LpmPrefix, bool> {
+        let of_plan = |programmed: &KernelService| {
+            let entry = programmed.plan.entry;
+            let listed = programmed.plan.acl();
+            listed.map(|(prefix, allows)| (acl_prefix(entry.number, entry.acl, prefix), allows)).collect::<Vec<_>>()
+        };
+        self.programmed.values().flat_map(of_plan).collect()
+    }
+
+    fn table_owner(&self, place: u32) -> (Option<ServiceName>, u32) {
+        // The table before the last change of seed, affinity or size stands at the neighbouring place.
+        let mut all = self.programmed.iter();
+        let found = all.find(|(_, p)| p.plan.entry.table == place || p.plan.entry.table ^ 1 == place);
+        found.map_or((None, 0), |(name, p)| (Some(name.clone()), p.plan.entry.table_size))
+    }
+
+    fn owners_of(&self, service: Option<&ServiceName>, slot: Slot) -> String {
+        let name = |index: BackendIndex| match (index, service) {
+            (0, _) => "nobody".to_owned(),
+            (_, Some(service)) => {
+                self.owner_name(service, index).map_or_else(|| format!("index {index}"), |name| name.to_string())
+            }
+            _ => format!("index {index}"),
+        };
+        if slot.is_open() || slot.owner() != slot.settled() {
+            format!("{} (flows from before: {})", name(slot.owner()), name(slot.settled()))
+        } else {
+            name(slot.owner())
+        }
+    }
+
+    fn index_owner(&self, index: BackendIndex) -> Option<BackendId> {
+        let present = self.allocations.backends.iter().map(|(id, allocated)| (id, allocated.index));
+        let leaving = self.allocations.leaving.iter().map(|left| (&left.id, left.allocated.index));
+        present.chain(leaving).find(|(_, there)| *there == index).map(|(id, _)| id.clone())
+    }
+
+    /// Whose ports differ at an address; nobody's where several services share it and none of them is meant alone.
+    fn range_owner(&self, key: &ServiceKey, written: &[PortRange], found: &[PortRange]) -> Option<ServiceName> {
+        let at_address: Vec<(&ServiceName, Option<PortRange>)> = self
+            .programmed
+            .iter()
+            .filter_map(|(name, programmed)| {
+                let (address, range) = programmed.plan.address?;
+                (address == *key).then_some((name, range))
+            })
+            .collect();
+        meant(&at_address, written, found).cloned()
+    }
+
+    fn key_owner(&self, key: &ServiceKey) -> (Option<ServiceName>, Option<crate::model::BackendName>) {
+        for (name, programmed) in &self.programmed {
+            let plan = &programmed.plan;
+            let reply = plan.replies.iter().any(|(there, _)| there == key);
+            if plan.key == Some(*key) || reply {
+                return (Some(name.clone()), None);
+            }
+        }
+        // An address that several services share is nobody's alone.
+        let at_address = |programmed: &&KernelService| programmed.plan.address.is_some_and(|(there, _)| there == *key);
+        let mut sharing = self.programmed.iter().filter(|(_, programmed)| at_address(programmed));
+        let only = sharing.next().filter(|_| sharing.next().is_none());
+        (only.map(|(name, _)| name.clone()), None)
+    }
+}
+
+impl State {
+    pub(crate) fn named(&self, differences: &[Difference], slots: &SlotDifferences) -> Vec<Gap> {
+        let each = differences.iter().map(|difference| self.named_one(difference, slots));
+        each.collect()
+    }
+
     fn named_one(&self, difference: &Difference, slots: &SlotDifferences) -> Gap {
         match difference {
-            Difference::Slots { place } => self.named_slots(*place, slots.get(place).map_or(&[], Vec::as_slice)),
+            Difference::Slots { place } => self.kernel.named_slots(*place, slots.get(place).map_or(&[], Vec::as_slice)),
             Difference::Table { place, written, found } => {
                 let found = found.map_or_else(|| "no table".to_owned(), |found| format!("map {found}"));
-                let service = self.table_owner(*place).0;
+                let service = self.kernel.table_owner(*place).0;
                 let gap = planned(catalogue::TABLE.name, &format!("map {written}"), &found);
                 Gap { entry: "table".to_owned(), service, ..gap }
             }
             Difference::Entry { key, written, found } => {
-                let (service, backend) = self.key_owner(key);
+                let (service, backend) = self.kernel.key_owner(key);
                 let texts = (self.entry(*written), self.entry(*found));
                 let (expected, there) = told_apart(texts, (written, found));
                 let gap = planned(catalogue::SERVICE.name, &expected, &there);
                 Gap { entry: said(key), service, backend, ..gap }
             }
             Difference::Ranges { key, written, found } => {
-                let service = self.range_owner(key, written, found);
+                let service = self.kernel.range_owner(key, written, found);
                 let ranges = |ranges: &[PortRange]| {
                     let each = ranges.iter().map(|range| format!("{}-{}", range.low, range.high));
                     each.collect::<Vec<_>>().join(", ")
@@ -75,7 +144,7 @@ impl State {
                 Gap { entry: said_prefix(prefix), service: service.map(|service| service.name.clone()), ..gap }
             }
             Difference::Backend { index, written, found } => {
-                let id = self.index_owner(*index);
+                let id = self.kernel.index_owner(*index);
                 let texts = (backend(*written), backend(*found));
                 let (expected, there) = told_apart(texts, (written, found));
                 let gap = planned(catalogue::BACKEND.name, &expected, &there);
@@ -88,7 +157,9 @@ impl State {
             }
             Difference::ServerId { key, written, found } => {
                 let owner = |index: &Option<BackendIndex>| {
-                    index.and_then(|index| self.index_owner(index)).map_or("nobody".to_owned(), |id| id.to_string())
+                    index
+                        .and_then(|index| self.kernel.index_owner(index))
+                        .map_or("nobody".to_owned(), |id| id.to_string())
                 };
                 let (expected, there) = told_apart((owner(written), owner(found)), (written, found));
                 let gap = planned(catalogue::SETTINGS.name, &expected, &there);
@@ -114,73 +185,6 @@ impl State {
                 Gap { entry: (*name).to_owned(), ..gap }
             }
         }
-    }
-
-    /// Everything that the lists of prefixes of all services hold.
-    pub(crate) fn access(&self) -> BTreeMap<LpmPrefix, bool> {
-        let of_plan = |programmed: &KernelService| {
-            let entry = programmed.plan.entry;
-            let listed = programmed.plan.acl();
-            listed.map(|(prefix, allows)| (acl_prefix(entry.number, entry.acl, prefix), allows)).collect::<Vec<_>>()
-        };
-        self.kernel.programmed.values().flat_map(of_plan).collect()
-    }
-
-    fn table_owner(&self, place: u32) -> (Option<ServiceName>, u32) {
-        // The table before the last change of seed, affinity or size stands at the neighbouring place.
-        let mut all = self.kernel.programmed.iter();
-        let found = all.find(|(_, p)| p.plan.entry.table == place || p.plan.entry.table ^ 1 == place);
-        found.map_or((None, 0), |(name, p)| (Some(name.clone()), p.plan.entry.table_size))
-    }
-
-    fn owners_of(&self, service: Option<&ServiceName>, slot: Slot) -> String {
-        let name = |index: BackendIndex| match (index, service) {
-            (0, _) => "nobody".to_owned(),
-            (_, Some(service)) => {
-                self.owner_name(service, index).map_or_else(|| format!("index {index}"), |name| name.to_string())
-            }
-            _ => format!("index {index}"),
-        };
-        if slot.is_open() || slot.owner() != slot.settled() {
-            format!("{} (flows from before: {})", name(slot.owner()), name(slot.settled()))
-        } else {
-            name(slot.owner())
-        }
-    }
-
-    fn index_owner(&self, index: BackendIndex) -> Option<BackendId> {
-        let present = self.kernel.allocations.backends.iter().map(|(id, allocated)| (id, allocated.index));
-        let leaving = self.kernel.allocations.leaving.iter().map(|left| (&left.id, left.allocated.index));
-        present.chain(leaving).find(|(_, there)| *there == index).map(|(id, _)| id.clone())
-    }
-
-    /// Whose ports differ at an address; nobody's where several services share it and none of them is meant alone.
-    fn range_owner(&self, key: &ServiceKey, written: &[PortRange], found: &[PortRange]) -> Option<ServiceName> {
-        let at_address: Vec<(&ServiceName, Option<PortRange>)> = self
-            .kernel
-            .programmed
-            .iter()
-            .filter_map(|(name, programmed)| {
-                let (address, range) = programmed.plan.address?;
-                (address == *key).then_some((name, range))
-            })
-            .collect();
-        meant(&at_address, written, found).cloned()
-    }
-
-    fn key_owner(&self, key: &ServiceKey) -> (Option<ServiceName>, Option<crate::model::BackendName>) {
-        for (name, programmed) in &self.kernel.programmed {
-            let plan = &programmed.plan;
-            let reply = plan.replies.iter().any(|(there, _)| there == key);
-            if plan.key == Some(*key) || reply {
-                return (Some(name.clone()), None);
-            }
-        }
-        // An address that several services share is nobody's alone.
-        let at_address = |programmed: &&KernelService| programmed.plan.address.is_some_and(|(there, _)| there == *key);
-        let mut sharing = self.kernel.programmed.iter().filter(|(_, programmed)| at_address(programmed));
-        let only = sharing.next().filter(|_| sharing.next().is_none());
-        (only.map(|(name, _)| name.clone()), None)
     }
 
     fn entry(&self, entry: Option<ServiceEntry>) -> String {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::alarm::catalogue;
 use crate::control::api::{BackendState, Gap, Layer};
 use crate::controller::state::{State, id};
+use crate::controller::watch::Agreement;
 use crate::controller::watch::compare::gap;
 use crate::model::{Service, ServiceName};
 use crate::plan::share;
@@ -29,6 +30,13 @@ impl ShareGaps {
     }
 }
 
+impl Agreement {
+    /// As last looked at, in the order of names.
+    pub(crate) fn known_share_gaps(&self) -> impl Iterator<Item = &Gap> {
+        self.shares.found.values().flatten()
+    }
+}
+
 impl State {
     /// Gaps between weights, what is left of them, and the table: where a step was made since the last look, where there
     /// were any, and in some of the others.
@@ -38,7 +46,7 @@ impl State {
         names.extend(self.in_turn());
         self.watch.publishing.look_again(&names);
         let gaps = |service: &Service| Some((service.name.clone(), self.share_gaps_of(service)));
-        let found = names.iter().filter_map(|name| gaps(self.service(name)?));
+        let found = names.iter().filter_map(|name| gaps(self.desired.service(name)?));
         self.watch.shares.found = found.filter(|(_, gaps)| !gaps.is_empty()).collect();
     }
 
@@ -53,11 +61,6 @@ impl State {
         }
         self.watch.shares.next = next;
         names
-    }
-
-    /// As last looked at, in the order of names.
-    pub(crate) fn known_share_gaps(&self) -> impl Iterator<Item = &Gap> {
-        self.watch.shares.found.values().flatten()
     }
 
     /// The same, all of them looked at now.
@@ -102,7 +105,7 @@ impl State {
             }
             let counts = programmed.map(|programmed| &programmed.counts);
             let planned =
-                counts.zip(self.index_of(&id(service, backend))).and_then(|(counts, index)| counts.share(index));
+                counts.zip(self.kernel.index_of(&id(service, backend))).and_then(|(counts, index)| counts.share(index));
             let (wanted, planned) = (share(now, left).unwrap_or(0.0), planned.unwrap_or(0.0));
             // A slot is what a table rounds to; a change that is being made is none.
             if (wanted - planned).abs() > slot && left > 0 && self.kernel.is_in_step() {
