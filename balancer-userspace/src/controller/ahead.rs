@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::controller::handle::{Handle, Refusal};
-use crate::controller::transaction::{Linted, linted};
+use crate::controller::proposal::{Linted, linted};
 use crate::spec;
 
 /// What was found in a text.

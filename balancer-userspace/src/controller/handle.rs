@@ -6,7 +6,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::control::api::Detached;
 use crate::controller::Controller;
-pub use crate::controller::transaction::ChangeRequest;
+pub use crate::controller::proposal::ChangeRequest;
 use crate::spec::Diagnostics;
 
 /// Who asked for a change.

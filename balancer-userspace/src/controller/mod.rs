@@ -11,6 +11,7 @@ pub mod handle;
 mod host;
 mod kernel;
 mod observed;
+mod proposal;
 pub mod requests;
 mod signals;
 mod start;

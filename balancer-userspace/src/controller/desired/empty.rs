@@ -22,7 +22,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::controller::transaction::linted;
+    use crate::controller::proposal::linted;
 
     #[test]
     fn services_end_only_where_somebody_says_so() {

@@ -16,8 +16,8 @@ use crate::controller::bring::{Dirty, Next};
 use crate::controller::desired::judged::brought_in;
 use crate::controller::kernel::step::Change;
 use crate::controller::kernel::trial::Trial;
+use crate::controller::proposal::ChangeRequest;
 use crate::controller::state::{State, id};
-use crate::controller::transaction::ChangeRequest;
 
 impl Desired {
     fn find(&self, id: &BackendId) -> Result<(&Service, &Backend), Refusal> {

@@ -32,7 +32,7 @@ impl Kernel {
         if let Some(number) = self.allocations.services.get(&service.name) {
             return Ok(*number);
         }
-        given.remember(&self);
+        given.remember(self);
         let number = self.pools.services.take().context("no place is left for a service; raise `limits.services`")?;
         let number = u16::try_from(number)?;
         given.numbered.push(number);

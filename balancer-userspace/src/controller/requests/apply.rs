@@ -8,7 +8,7 @@ use super::{LARGEST_CONFIG, Method, Request};
 use crate::control::api;
 use crate::controller::ahead::Ahead;
 use crate::controller::handle::{Caller, Handle, Refusal};
-use crate::controller::transaction::{ChangeRequest, Proposal};
+use crate::controller::proposal::{ChangeRequest, Proposal};
 use crate::doctor;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,0 +1,98 @@
+//! What is proposed, by whom and why; a text read and held against this host.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::controller::handle::Refusal;
+use crate::history::Outcome;
+use crate::host;
+use crate::spec::{self, Diagnostic, Diagnostics, Loaded, Severity};
+use crate::state::Overrides;
+
+/// Who asks for a change, and why.
+#[derive(Debug, Clone, Default)]
+pub struct ChangeRequest {
+    /// Nobody where a signal or the file watcher does.
+    pub uid: Option<u32>,
+    /// As it is recorded.
+    pub command: String,
+    pub reason: Option<String>,
+    /// Warnings that are taken, by identifier.
+    pub accept: Vec<String>,
+}
+
+impl ChangeRequest {
+    /// Whoever accepts findings says which, and why.
+    pub(crate) fn check(&self) -> Result<(), Refusal> {
+        if let Some(id) = self.accept.iter().find(|id| spec::explained(id).is_none()) {
+            return Err(Refusal::Invalid(format!("there is no finding {id}; `--accept` takes an identifier")));
+        }
+        if !self.accept.is_empty() && self.reason.as_deref().is_none_or(|reason| reason.trim().is_empty()) {
+            return Err(Refusal::Invalid("say why this is accepted: `--reason \"…\"`".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// What was asked, and by whom.
+    pub(crate) fn said(&self) -> String {
+        self.uid.map_or_else(|| self.command.clone(), |uid| format!("{} by uid {uid}", self.command))
+    }
+
+    pub(crate) fn accepts(&self, id: &str) -> bool {
+        self.accept.iter().any(|accepted| accepted.eq_ignore_ascii_case(id))
+    }
+}
+
+/// What is to be in force.
+#[derive(Debug, Clone)]
+pub struct Proposal {
+    pub text: String,
+    /// What findings call the file.
+    pub file: String,
+    /// Warnings that this brings in must be accepted or silenced.
+    pub strict: bool,
+    /// Nothing is changed; the answer is what would be.
+    pub dry_run: bool,
+    /// The plan that this must be.
+    pub plan: Option<String>,
+    /// On probation for so long.
+    pub guard: Option<Duration>,
+    /// Read from the config file: that is never written for it.
+    pub from_file: bool,
+    pub asked: ChangeRequest,
+}
+
+impl Proposal {
+    /// The config file's content, whose warnings nobody is there to accept.
+    pub(crate) fn of_file(text: String, file: &str, asked: ChangeRequest) -> Self {
+        let file = file.to_owned();
+        Self { text, file, strict: false, dry_run: false, plan: None, guard: None, from_file: true, asked }
+    }
+}
+
+/// What was brought into force, and how that ended.
+pub(crate) struct Recorded {
+    pub(crate) generation: u64,
+    pub(crate) text: String,
+    pub(crate) overrides: Overrides,
+    pub(crate) outcome: Outcome,
+    pub(crate) back_to: Option<u64>,
+}
+
+/// A valid config without errors that count, and all that linting finds in it.
+pub(crate) type Linted = (Loaded, Diagnostics);
+
+/// Reads `text` and holds it against this host.
+///
+/// # Errors
+/// All that is wrong, where anything is an error that the file does not silence.
+pub(crate) fn linted(file: &str, text: String, directory: &Path) -> Result<Linted, Diagnostics> {
+    let loaded = spec::read(file, text, directory)?;
+    let found = loaded.findings(&host::facts());
+    if found.count(Severity::Error) > 0 { Err(found.worst_first()) } else { Ok((loaded, found)) }
+}
+
+/// A finding on one line.
+pub(crate) fn said(finding: &Diagnostic) -> String {
+    format!("{}:{}: {} [{}]", finding.file, finding.line, finding.message, finding.id)
+}
