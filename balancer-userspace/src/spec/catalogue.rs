@@ -274,7 +274,8 @@ pub const CATALOGUE: [Entry; 33] = [
         Warning,
         "encapsulated packets don't fit the link",
         "Clients send packets of up to 1,500 bytes; with the outer headers they are longer than what this interface takes. The \
-         balancer answers them with ICMP \"too big\", but not every sender gets that. Raise the interface's MTU, or set `mss_clamp`.",
+         balancer answers them with ICMP \"too big\", but not every sender gets that. Raise the interface's MTU, or set \
+         `mss_clamp`.",
     ),
     entry(
         Kind::HealthCheck,
