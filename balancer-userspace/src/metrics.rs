@@ -1,4 +1,5 @@
-//! `/metrics`: what the controller knows, in Prometheus' terms (DESIGN contract: `balancer_*`, base units, config names as labels).
+//! `/metrics`: what the controller knows, in Prometheus' terms. Names begin with `balancer_`, units are base units, labels are
+//! config names.
 
 mod text;
 mod watch;

@@ -61,7 +61,7 @@ alarms! {
     UNVERIFIED = alarm "BalancerVerifyFailed", Critical, "the kernel's maps could not be read back or put right";
     REPLACED = alarm "BalancerProgramReplaced", Critical, "another XDP program is in the place of the balancer's";
     DETACHED = alarm "BalancerProgramDetached", Critical, "the balancer's program is not on an interface that it should be on";
-    SERVICE_DOWN = alarm "BalancerServiceDown", Critical, "no backend of a service takes new flows";
+    SERVICE_DOWN = alarm "BalancerServiceDown", Critical, "no backend of a service is up";
     STATE_DIR = alarm "BalancerStateDirUnwritable", Critical, "the state directory can't be written";
     DAMAGED = alarm "BalancerStateDamaged", Critical, "a file of the state directory was damaged, and what it held is not in force";
     DISAGREES = alarm "BalancerExplainDisagrees", Critical, "the loaded program decided otherwise than the model of it";

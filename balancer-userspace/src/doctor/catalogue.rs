@@ -113,8 +113,8 @@ pub const CATALOGUE: [Entry<Kind>; 24] = [
         "DOC011",
         Warning,
         "encapsulated packets don't fit the link to the backends",
-        "Clients send packets of up to 1,500 bytes; with outer headers they are longer than what the interface takes. Who sends \
-         them is told so, but not everybody hears it.",
+        "Clients send packets of up to 1,500 bytes; with outer headers they are longer than what the interface takes. The \
+         balancer answers them with ICMP \"too big\", but not every sender gets that.",
     ),
     entry(
         Kind::NoRoute,

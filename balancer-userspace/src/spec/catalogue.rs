@@ -273,8 +273,9 @@ pub const CATALOGUE: [Entry; 33] = [
         "BAL025",
         Warning,
         "encapsulated packets don't fit the link",
-        "Clients send packets of up to 1,500 bytes; with the outer headers they are longer than what this interface takes. Who \
-         sends them is told so, but not everybody hears it. Raise the interface's MTU, or set `mss_clamp`.",
+        "Clients send packets of up to 1,500 bytes; with the outer headers they are longer than what this interface takes. The \
+         balancer answers them with ICMP \"too big\", but not every sender gets that. Raise the interface's MTU, or set \
+         `mss_clamp`.",
     ),
     entry(
         Kind::HealthCheck,

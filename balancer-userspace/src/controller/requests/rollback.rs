@@ -6,7 +6,7 @@ use super::{Method, Request};
 use crate::control::api;
 use crate::controller::handle::{Caller, Handle, Refusal};
 
-/// Without a generation, to the last that differs from what is in force.
+/// Without a generation, to the one before what is in force, each time one further.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rollback {
@@ -26,7 +26,7 @@ impl Request for Rollback {
     const PATH: &'static str = "rollback";
     const MEANS: &'static str = "Brings an earlier generation back.";
     const FIELDS: &'static [(&'static str, &'static str)] = &[
-        ("generation", "its number; absent or `null`: the last that differs from what is in force"),
+        ("generation", "its number; absent or `null`: the one before what is in force, each time one further"),
         ("reason", "optional: why; goes into the history"),
     ];
     const CHANGES: bool = true;
