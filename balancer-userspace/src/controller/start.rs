@@ -31,7 +31,7 @@ use crate::controller::kernel::trial::Rehearsal;
 use crate::controller::kernel::{Kernel, Knowledge};
 use crate::controller::observed::HealthState;
 use crate::controller::observed::Observed;
-use crate::controller::proposal::{ChangeRequest, Linted, linted, said};
+use crate::controller::proposal::{ChangeRequest, Linted, judged, linted, said};
 use crate::controller::state::State;
 use crate::controller::unwritten::{Part, Unwritten};
 use crate::controller::watch::Agreement;
@@ -188,7 +188,7 @@ fn take_back_unconfirmed(path: &Path, state: &StateDir, read: Linted) -> Result<
         return Ok((read, Some(fallback)));
     }
     let directory = path.parent().unwrap_or(Path::new(""));
-    let before = linted(&path.display().to_string(), fallback.text.clone(), directory)?;
+    let before = judged(&path.display().to_string(), fallback.text.clone(), directory)?;
     Ok((before, Some(fallback)))
 }
 

@@ -15,7 +15,7 @@ use crate::controller::desired::overrides::listed;
 use crate::controller::handle::{Refusal, Unfit};
 use crate::controller::kernel::step::Change;
 use crate::controller::kernel::trial::Trial;
-use crate::controller::proposal::{ChangeRequest, Linted, Proposal, Recorded, linted, said};
+use crate::controller::proposal::{ChangeRequest, Linted, Proposal, Recorded, judged, linted, said};
 use crate::controller::state::State;
 use crate::controller::unwritten::Part;
 use crate::history::{Entry, Outcome, Record, digest};
@@ -31,6 +31,11 @@ impl Desired {
     pub(crate) fn linted(&self, file: &str, text: &str) -> Result<Linted, Refusal> {
         let directory = self.path.parent().unwrap_or(Path::new(""));
         linted(file, text.to_owned(), directory).map_err(Refusal::from)
+    }
+
+    /// A config that was in force once.
+    fn judged_again(&self, file: &str, text: String) -> Result<Linted, Refusal> {
+        judged(file, text, self.path.parent().unwrap_or(Path::new(""))).map_err(Refusal::from)
     }
 
     /// A generation of the history, with the content of its config file.
@@ -241,7 +246,8 @@ impl State {
         let text = self.desired.history.content(record).map_err(|error| Refusal::Failed(format!("{error:#}")))?;
         let (number, back_to) = (record.generation, self.desired.history.origin(record));
         let overrides = record.overrides.clone();
-        let (Loaded { config, text, written }, found) = self.desired.linted(&format!("generation {number}"), &text)?;
+        let (Loaded { config, text, written }, found) =
+            self.desired.judged_again(&format!("generation {number}"), text)?;
         self.desired.refuse_fixed(&config)?;
         asked.command = format!("rollback to generation {number}");
         let (added, removed, changed) = differences(&self.desired.config, &config);
