@@ -232,6 +232,9 @@ fn dist() -> Result<ExitCode> {
         "LICENSE-APACHE",
         "docs/config.md",
         "docs/api.md",
+        "docs/architecture.md",
+        "docs/benchmarks.md",
+        "docs/contributing.md",
         "docs/cli.md",
         "docs/doctor.md",
         "docs/pipelines.md",
@@ -244,6 +247,7 @@ fn dist() -> Result<ExitCode> {
         "deploy/balancer.service",
         "deploy/rollout",
         "deploy/alerts.yml",
+        "deploy/alerts_test.yml",
         "deploy/prometheus.yml",
         "deploy/alertmanager.yml",
     ] {

@@ -47,7 +47,7 @@ use crate::model::ServiceName;
 use crate::neighbor::{Event, Resolver};
 use crate::service_manager::ServiceManager;
 
-/// How often the window of observed shares is looked after.
+/// Between two looks at everything that time alone changes.
 const TICK: Duration = Duration::from_secs(1);
 
 /// Runs the controller with the config at `path` until it is told to stop; forwarding goes on after it.

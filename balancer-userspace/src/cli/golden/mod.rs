@@ -1,4 +1,4 @@
-//! What people read of the command line, kept as text: `BLESS=1 cargo test golden` writes it again.
+//! What people read of the command line, kept as text: `UPDATE_GOLDEN=1 cargo test golden` writes it again.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -12,11 +12,11 @@ use crate::spec;
 /// Compares `said` with the file of this name.
 fn golden(name: &str, said: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cli/golden").join(name);
-    if std::env::var_os("BLESS").is_some() {
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(&path, said).unwrap();
     }
     let kept = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(kept == said, "{} is not what is said now; look at it with BLESS=1 and `git diff`", path.display());
+    assert!(kept == said, "{} is not what is said now; look at it with UPDATE_GOLDEN=1 and `git diff`", path.display());
 }
 
 #[test]

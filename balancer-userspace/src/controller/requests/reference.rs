@@ -1,4 +1,4 @@
-//! docs/api.md is written from the list: `BLESS=1 cargo test every_request_is_in_the_reference` writes it again.
+//! docs/api.md is written from the list: `UPDATE_GOLDEN=1 cargo test every_request_is_in_the_reference` writes it again.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -65,11 +65,11 @@ fn every_request_is_in_the_reference() {
     let Reference { table, details } = reference;
     let wanted = format!("{HEAD}| request | what it does | changes something |\n| --- | --- | --- |\n{table}{details}");
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/api.md");
-    if std::env::var_os("BLESS").is_some() {
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(&path, &wanted).unwrap();
     }
     let there = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(there == wanted, "docs/api.md is not what the list says; run this test with BLESS=1");
+    assert!(there == wanted, "docs/api.md is not what the list says; run this test with UPDATE_GOLDEN=1");
 }
 
 #[test]
