@@ -49,25 +49,30 @@ impl Shadow {
         let apart = flags::GUARDED | flags::QUIC | flags::FORMER | flags::TRACK_ALL;
         image.index.entries.values_mut().chain(image.prefixes.values_mut()).for_each(|entry| entry.flags &= !apart);
         image.server_ids.clear();
+        let mut new = Vec::new();
         for (place, table) in tables {
             let slots: Vec<Slot> = table.table.read().iter().map(|slot| Slot::closed(slot.owner())).collect();
-            self.put(*place, &slots)?;
+            match self.tables.get_mut(place).filter(|there| there.count() as usize == slots.len()) {
+                // No packet reads it now.
+                Some(there) => there.overwrite(&slots),
+                None => new.push((*place, Published::new(&slots)?)),
+            }
         }
+        self.put(new)?;
         self.plane.apply(self.image.changes_to(&image))?;
         self.image = image;
         Ok(())
     }
 
-    /// Over the table that is there, which no packet reads now, where it is as long.
-    fn put(&mut self, place: u32, slots: &[Slot]) -> Result<()> {
-        if let Some(there) = self.tables.get_mut(&place).filter(|table| table.count() as usize == slots.len()) {
-            there.overwrite(slots);
+    /// By one system call: each waits until the last packet has left the tables before.
+    fn put(&mut self, tables: Vec<(u32, Published)>) -> Result<()> {
+        if tables.is_empty() {
             return Ok(());
         }
-        let table = Published::new(slots)?;
-        let descriptor = table.descriptor();
-        syscall::update(self.plane.table_map.fd().as_fd(), &[place], &[descriptor]).context("a table of the shadow")?;
-        self.tables.insert(place, table);
+        let (places, descriptors): (Vec<_>, Vec<_>) =
+            tables.iter().map(|(place, table)| (*place, table.descriptor())).unzip();
+        syscall::update(self.plane.table_map.fd().as_fd(), &places, &descriptors).context("tables of the shadow")?;
+        self.tables.extend(tables);
         Ok(())
     }
 
