@@ -204,10 +204,6 @@ impl StateDir {
         self.disk.save(OVERRIDES, overrides)
     }
 
-    pub fn keep_overrides(&self, overrides: &Overrides) {
-        self.disk.keep(OVERRIDES, overrides);
-    }
-
     /// Findings that somebody accepted.
     pub fn accepted(&self) -> Vec<Accepted> {
         self.disk.read(ACCEPTED)
@@ -219,10 +215,6 @@ impl StateDir {
 
     pub fn allocations(&self) -> Allocations {
         self.disk.read(ALLOCATIONS)
-    }
-
-    pub fn keep_allocations(&self, allocations: &Allocations) {
-        self.disk.keep(ALLOCATIONS, allocations);
     }
 
     /// # Errors
@@ -335,7 +327,7 @@ mod tests {
         );
         let allocated = Allocated { index: 8, base: Counters::default(), identity: "l2 192.0.2.2".to_owned() };
         allocations.leaving.push(Leaving { id: "web/b".parse().unwrap(), allocated, since: 5 });
-        state.keep_allocations(&allocations);
+        state.save_allocations(&allocations).unwrap();
         assert_eq!(state.allocations(), allocations);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "no temporary file is left");
         fs::write(directory.path().join("kernel.json"), "").unwrap();

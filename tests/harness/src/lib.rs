@@ -8,6 +8,7 @@ pub mod controller;
 pub mod errors;
 pub mod flood;
 pub mod frames;
+pub mod inject;
 pub mod lab;
 pub mod model;
 pub mod netns;

@@ -2,7 +2,7 @@
 //! finds or makes one state of which the file, the kernel, the history and the status say the same.
 
 use std::fs;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use balancer::history::digest;
 use harness::connections::{Progress, hold};
 use harness::controller::Controller;
+use harness::inject;
 use harness::web::{PORT, Web};
 
 /// What changes something, in the kernel or on disk.
@@ -24,26 +25,7 @@ fn places() -> Vec<u32> {
 
 /// strace, which kills the controller at this call.
 fn killer(controller: &Controller<'_>, call: &str, place: u32) -> Result<Child> {
-    let pid = controller.pid().context("not running")?;
-    let mut strace = Command::new("strace");
-    strace.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}")]);
-    strace.args(["-e", &format!("inject={call}:signal=SIGKILL:when={place}"), "-p", &pid.to_string()]);
-    let child = strace.stdin(Stdio::null()).stderr(Stdio::null()).spawn().context("starting strace")?;
-    let deadline = Instant::now() + Duration::from_secs(5);
-    let traced = || -> Result<bool> {
-        for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
-            let status = fs::read_to_string(thread?.path().join("status")).unwrap_or_default();
-            if status.contains("TracerPid:\t0\n") {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    };
-    while !traced()? {
-        ensure!(Instant::now() < deadline, "strace does not attach");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    Ok(child)
+    inject::into(controller, call, &format!("signal=SIGKILL:when={place}"))
 }
 
 fn alive(controller: &Controller<'_>) -> bool {

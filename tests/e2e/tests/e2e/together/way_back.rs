@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use balancer::control::api::{Reloaded, Status};
 use balancer::history::{Outcome, digest};
 use harness::connections::{Progress, hold};
 use harness::controller::Controller;
+use harness::inject;
 use harness::lab::VIP4;
 use harness::netns::run;
 use harness::web::{PORT, Web};
@@ -272,26 +273,7 @@ const PLACES: [u32; 4] = [1, 2, 4, 7];
 
 /// strace, which has this call fail: at which of them, such as `3`, or `1+` for all.
 fn spoiler(controller: &Controller<'_>, call: &str, error: &str, place: &str) -> Result<Child> {
-    let pid = controller.pid().context("not running")?;
-    let mut strace = Command::new("strace");
-    strace.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}")]);
-    strace.args(["-e", &format!("inject={call}:error={error}:when={place}"), "-p", &pid.to_string()]);
-    let child = strace.stdin(Stdio::null()).stderr(Stdio::null()).spawn().context("starting strace")?;
-    let deadline = Instant::now() + SOON;
-    let traced = || -> Result<bool> {
-        for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
-            let status = fs::read_to_string(thread?.path().join("status")).unwrap_or_default();
-            if status.contains("TracerPid:\t0\n") {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    };
-    while !traced()? {
-        ensure!(Instant::now() < deadline, "strace does not attach");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    Ok(child)
+    inject::into(controller, call, &format!("error={error}:when={place}"))
 }
 
 #[test]
