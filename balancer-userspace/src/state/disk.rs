@@ -146,8 +146,15 @@ impl Disk {
 
     /// Such as "guard.json was damaged and moved to guard.json.damaged-20261125T180000Z: …".
     fn find_damaged(&self) -> Vec<String> {
-        let files =
-            [super::OVERRIDES, super::ALLOCATIONS, super::GENERATION, super::HEALTHS, super::GUARD, super::HISTORY];
+        let files = [
+            super::OVERRIDES,
+            super::ALLOCATIONS,
+            super::GENERATION,
+            super::HEALTHS,
+            super::GUARD,
+            super::ACCEPTED,
+            super::HISTORY,
+        ];
         let said = |name: &str| {
             let (of, _) = name.split_once(DAMAGED)?;
             let file = files.iter().find(|file| file.name == of)?;
