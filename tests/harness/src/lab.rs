@@ -8,9 +8,11 @@
 //! Backends answer clients directly where they have the service's address (`l2`, `ipip`), or by the balancer, their
 //! default gateway (`nat`, and everything in the routed network).
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpStream};
+use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use aya::Ebpf;
 
 use crate::netns::Namespace;
@@ -87,7 +89,28 @@ impl Lab {
         for kind in backends {
             lab.add_backend(*kind)?;
         }
+        for i in 0..backends.len() {
+            lab.await_way(Self::backend4(i).into())?;
+            lab.await_way(Self::backend6(i).into())?;
+        }
         Ok(lab)
+    }
+
+    /// Waits until packets go from the balancer to this address and back: a new link takes up to a second for that, and a
+    /// controller that starts in that second begins without the backend, and keeps UDP flows from it for minutes.
+    fn await_way(&self, address: IpAddr) -> Result<()> {
+        /// Nobody listens there: a host that is reached refuses.
+        const DISCARD: u16 = 9;
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let patience = Duration::from_millis(50);
+        let reached = || match TcpStream::connect_timeout(&(address, DISCARD).into(), patience) {
+            Ok(_) => true,
+            Err(error) => error.kind() == ErrorKind::ConnectionRefused,
+        };
+        while !self.balancer.enter(reached)? {
+            ensure!(Instant::now() < deadline, "the balancer does not reach {address}");
+        }
+        Ok(())
     }
 
     /// Has every backend answer for all addresses of a prefix, and the client send there.
