@@ -2,7 +2,7 @@
 //!
 //! `spec` (as written) → `model` (validated) → `plan` (diff, tables by `maglev`) → `dataplane` (maps) → counters back.
 //! Beside that line: `health`, `neighbor`, `drift` and `alarm` (what differs, and who hears of it), `doctor`, `control` (API),
-//! `metrics`, `loadtest` (a client like any other), `cli`.
+//! `metrics`, `loadtest` (a client like any other), `import` (from other balancers' rules), `cli`.
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
@@ -18,6 +18,7 @@ pub mod health;
 pub mod history;
 pub mod host;
 pub mod http;
+pub mod import;
 pub mod journal;
 mod listener;
 pub mod load;

@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(super) use self::values::protocol;
 use self::values::{duration, examined, guard, path};
 use crate::control::api::Fault;
+use crate::import::Origin;
 use crate::loadtest::schedule::MOST_RATE;
 use crate::model::{BackendId, BackendName, Protocol, ServiceName};
 use crate::profile::Period;
@@ -216,6 +217,27 @@ pub enum Command {
         /// Only this service, or this backend: web or web/web-1
         #[arg(value_name = "SERVICE[/BACKEND]", value_parser = examined)]
         subject: Option<(ServiceName, Option<BackendName>)>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Make a config of the rules of another balancer, and say line by line what could not be taken
+    ///
+    /// The config goes to the standard output, the report to the standard error. The report shows for each service the
+    /// shares that IPVS really programs beside those of the new config. The exit code is 1 where anything was not taken, or
+    /// where `balancer check` would find an error in the new config.
+    Import {
+        /// Whose rules they are
+        #[arg(value_enum, value_name = "ORIGIN")]
+        origin: Origin,
+        /// File to read; `-` is the standard input, for example of `ipvsadm -Sn`
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Interface that packets for services come in on; default: those that the file names
+        #[arg(long, value_name = "NAME", value_delimiter = ',')]
+        interface: Vec<String>,
+        /// File to write, with mode 0640; one that is there is left alone
+        #[arg(long, value_name = "FILE", default_value = "-")]
+        out: PathBuf,
         #[command(flatten)]
         output: Output,
     },

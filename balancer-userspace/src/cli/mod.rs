@@ -9,6 +9,7 @@ mod drill;
 mod generations;
 #[cfg(test)]
 mod golden;
+mod import;
 mod loadtest;
 mod refusal;
 mod rehearse;
@@ -110,6 +111,9 @@ async fn command(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Loadtest(args) => return loadtest::run(&client, &args).await,
         Command::Doctor { subject, output } => return doctor::run(&client, subject, output).await,
+        Command::Import { origin, file, interface, out, output } => {
+            return import::run(origin, &file, interface, &out, output);
+        }
         Command::Plan { file, output } => {
             let request = Apply { text: text(&file)?, file: file.display().to_string(), ..Apply::default() };
             show(output, &client.ask(&MakePlan(request)).await?, generations::plan)?;

@@ -3,6 +3,7 @@
 mod change;
 mod conversation;
 mod gue;
+mod ipvs;
 mod network;
 mod path;
 mod receive;
@@ -99,6 +100,7 @@ fn forwards(cases: &mut Cases<'_>) {
     path::generic(cases, &network);
     gue::all(cases, &network);
     vlan::all(cases, &network);
+    ipvs::all(cases);
 }
 
 #[cfg(test)]

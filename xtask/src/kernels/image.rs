@@ -14,9 +14,25 @@ use super::fetch::{Kernel, run};
 /// Programs of this workspace.
 const OURS: [&str; 3] = ["balancer", "labserver", "kernel-guest"];
 /// Programs of this host that those call.
-const HOST: [&str; 8] = ["sh", "mkdir", "mount", "modprobe", "ip", "ethtool", "nsenter", "sysctl"];
+const HOST: [&str; 9] = ["sh", "mkdir", "mount", "modprobe", "ip", "ethtool", "nsenter", "sysctl", "ipvsadm"];
 /// With what they need; the kernel asks modprobe for them where nobody does.
-const MODULES: [&str; 9] = ["veth", "bridge", "ipip", "sit", "ip6_tunnel", "fou", "fou6", "8021q", "af_packet"];
+const MODULES: [&str; 15] = [
+    "veth",
+    "bridge",
+    "ipip",
+    "sit",
+    "ip6_tunnel",
+    "fou",
+    "fou6",
+    "8021q",
+    "af_packet",
+    "ip_vs",
+    "ip_vs_rr",
+    "ip_vs_wrr",
+    "ip_vs_sh",
+    "ip_vs_mh",
+    "ip_vs_fo",
+];
 
 /// Kernel messages and everything said on the way go to the first serial port, the cases' outcomes to the second.
 const INIT: &str = "#!/bin/sh

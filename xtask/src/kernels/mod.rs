@@ -42,6 +42,7 @@ const TOOLS: &[(&str, &str)] = &[
     ("depmod", "kmod"),
     ("dpkg", "dpkg"),
     ("strip", "binutils"),
+    ("ipvsadm", "ipvsadm"),
 ];
 
 /// Everything fetched and made is kept here, so that a second run is fast.
