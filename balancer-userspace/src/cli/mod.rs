@@ -15,6 +15,7 @@ mod refusal;
 mod rehearse;
 mod render;
 mod runbook;
+mod status;
 mod verify;
 
 use std::io::{ErrorKind, Write};
@@ -72,9 +73,7 @@ async fn command(cli: Cli) -> anyhow::Result<ExitCode> {
             let format = if output.json { Format::Json } else { format };
             return check::run(file.as_deref(), explain.as_deref(), here, format);
         }
-        Command::Status { service, output } => {
-            show(output, &client.ask(&requests::GetStatus { service }).await?, render::status)?;
-        }
+        Command::Status(args) => return status::run(&client, *args).await,
         Command::Verify { service, output } => {
             let verification = client.ask(&requests::Compare { service }).await?;
             show(output, &verification, verify::verification)?;

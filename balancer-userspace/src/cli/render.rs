@@ -84,7 +84,7 @@ fn indent(text: &str) -> String {
 }
 
 /// Address and ports.
-fn place(service: &ServiceStatus) -> String {
+pub(super) fn place(service: &ServiceStatus) -> String {
     let whole = if service.address.is_ipv4() { 32 } else { 128 };
     let prefix = if service.prefix_len == whole { String::new() } else { format!("/{}", service.prefix_len) };
     match service.ports.parse() {
