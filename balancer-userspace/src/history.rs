@@ -177,7 +177,7 @@ impl History {
     /// # Errors
     /// The first that was changed.
     pub fn verify(&self) -> Result<usize> {
-        let on_disk = self.state.generations();
+        let on_disk: Vec<Record> = self.state.generations();
         let head = self.state.generation().head;
         ensure!(
             head.is_empty() || on_disk.iter().any(|record| record.hash == head || record.previous == head),

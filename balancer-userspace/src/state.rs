@@ -19,6 +19,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use balancer_common::slot::BackendIndex;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use self::disk::{Disk, File};
@@ -28,7 +29,6 @@ use self::replace::{Durable, write_whole};
 pub use self::replace::{StagedFile, replace_file, stage_file};
 use crate::dataplane::Counters;
 use crate::health::Health;
-use crate::history::Record;
 use crate::model::{BackendId, ServiceName};
 
 /// What a command put over the file.
@@ -253,14 +253,14 @@ impl StateDir {
         self.disk.save(GUARD, &fallback)
     }
 
-    /// Generations, oldest first.
-    pub fn generations(&self) -> Vec<Record> {
+    /// Records of the history, oldest first.
+    pub fn generations<Record: DeserializeOwned>(&self) -> Vec<Record> {
         self.disk.read(HISTORY)
     }
 
     /// # Errors
     /// Where they are not on disk.
-    pub fn save_generations(&self, records: &[Record]) -> Result<()> {
+    pub fn save_generations<Record: Serialize>(&self, records: &[Record]) -> Result<()> {
         self.disk.save(HISTORY, &records)
     }
 
@@ -350,7 +350,7 @@ mod tests {
         }
         state.save_content("1", "# old").unwrap();
         assert_eq!((state.overrides(), state.guard()), (Overrides::new(), None));
-        assert_eq!((state.generations(), state.allocations()), (Vec::new(), Allocations::default()));
+        assert_eq!((state.generations(), state.allocations()), (Vec::<String>::new(), Allocations::default()));
         let damaged = StateDir::create(directory.path()).unwrap().damaged();
         assert_eq!(damaged.len(), 4, "{damaged:?}");
         for ((name, bytes), said) in damages.iter().zip(["set by command", "guarded", "history starts", "which place"])
