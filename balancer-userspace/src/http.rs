@@ -13,8 +13,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::controller::answer::published::Reader;
 use crate::controller::handle::{Handle, Refusal};
+use crate::controller::published::Reader;
 use crate::model::ServiceName;
 use crate::{listener, metrics};
 

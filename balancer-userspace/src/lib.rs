@@ -17,6 +17,8 @@ pub mod drift;
 pub mod health;
 pub mod history;
 pub mod host;
+#[cfg(test)]
+mod house;
 pub mod http;
 pub mod import;
 pub mod journal;

@@ -3,8 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::controller::handle::{Handle, Refusal};
 use crate::controller::proposal::{Linted, linted};
+use crate::controller::refusal::Refusal;
 use crate::spec;
 
 /// What was found in a text.
@@ -14,11 +14,9 @@ pub(crate) struct Ahead {
 }
 
 impl Ahead {
-    /// Lists that the text names are looked for beside the config in force, as they are once it is applied.
-    pub(crate) async fn of(handle: &Handle, file: &str, text: String) -> Result<Self, Refusal> {
-        let path = handle.run(|controller| Ok(controller.running.desired.path.clone())).await?;
-        let file = file.to_owned();
-        aside(move || Self::read(&file, text, &path)).await
+    /// Of a text, for the config whose file is `in_force`.
+    pub(crate) async fn of(file: String, text: String, in_force: PathBuf) -> Result<Self, Refusal> {
+        aside(move || Self::read(&file, text, &in_force)).await
     }
 
     /// Of the config's own file, as it is now; `None` where it can't be read.

@@ -1,81 +1,13 @@
 //! How the rest of the process talks to the controller's task: it sends what is to be run there.
 
 use futures::FutureExt;
-use futures::future::LocalBoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::control::api::Detached;
-use crate::controller::Controller;
-pub use crate::controller::proposal::ChangeRequest;
-use crate::spec::Diagnostics;
-
-/// Who asked for a change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Caller {
-    pub uid: u32,
-    pub pid: Option<i32>,
-}
-
-impl Caller {
-    /// A change, by whom and why; what it is called comes later.
-    pub(crate) fn asks(self, accept: Vec<String>, reason: Option<String>) -> ChangeRequest {
-        ChangeRequest { uid: Some(self.uid), reason, accept, ..ChangeRequest::default() }
-    }
-}
-
-/// Why the answer is no.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum Refusal {
-    /// The request names something that isn't there.
-    #[error("{0}")]
-    NotFound(String),
-    /// The request can't be done as asked.
-    #[error("{0}")]
-    Invalid(String),
-    /// It should have worked; the previous state stays.
-    #[error("{0}")]
-    Failed(String),
-    /// A config that can't be in force.
-    #[error("{}", .0.said)]
-    Config(Box<Unfit>),
-    #[error("the controller is stopping")]
-    Stopping,
-}
-
-impl Refusal {
-    /// What a failure means for whoever asked.
-    pub(crate) fn meaning(self, meaning: &str) -> Self {
-        match self {
-            Self::Failed(why) => Self::Failed(format!("{meaning}: {why}")),
-            other => other,
-        }
-    }
-
-    /// The same, and what else is wrong.
-    pub(crate) fn but(self, more: &str) -> Self {
-        match self {
-            Self::Failed(why) | Self::Invalid(why) => Self::Failed(format!("{why}; {more}")),
-            other => other,
-        }
-    }
-}
-
-/// What is wrong with a config.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Unfit {
-    /// For people.
-    pub said: String,
-    pub found: Diagnostics,
-}
-
-impl From<Diagnostics> for Refusal {
-    fn from(found: Diagnostics) -> Self {
-        Self::Config(Box::new(Unfit { said: found.to_string(), found }))
-    }
-}
-
-/// What is run in the controller's task, between other things.
-pub(crate) type Job = Box<dyn for<'a> FnOnce(&'a mut Controller) -> LocalBoxFuture<'a, ()> + Send>;
+use crate::controller::ahead::Ahead;
+pub use crate::controller::proposal::Caller;
+pub use crate::controller::refusal::{Refusal, Unfit};
+use crate::controller::task::{Controller, Job};
 
 #[derive(Clone)]
 pub struct Handle {
@@ -115,6 +47,13 @@ impl Handle {
             })
         })
         .await
+    }
+
+    /// Reads a config's content beside the controller's task. Lists that the text names are looked for beside the config in
+    /// force, as they are once it is applied.
+    pub(crate) async fn read_ahead(&self, file: &str, text: String) -> Result<Ahead, Refusal> {
+        let path = self.run(|controller| Ok(controller.running.desired.path.clone())).await?;
+        Ahead::of(file.to_owned(), text, path).await
     }
 
     /// Answers `Ok` once every service has been programmed into the kernel.

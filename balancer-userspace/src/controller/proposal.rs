@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::controller::handle::Refusal;
+use crate::controller::refusal::Refusal;
 use crate::history::Outcome;
-use crate::host;
-use crate::spec::{self, Diagnostic, Diagnostics, Loaded, Severity};
+use crate::spec::{Diagnostic, Diagnostics, Loaded, Severity};
 use crate::state::Overrides;
+use crate::{host, spec};
 
 /// Who asks for a change, and why.
 #[derive(Debug, Clone, Default)]
@@ -81,6 +81,20 @@ pub(crate) struct Recorded {
 
 /// A valid config without errors that count, and all that linting finds in it.
 pub(crate) type Linted = (Loaded, Diagnostics);
+
+/// Who asked for a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caller {
+    pub uid: u32,
+    pub pid: Option<i32>,
+}
+
+impl Caller {
+    /// A change, by whom and why; what it is called comes later.
+    pub(crate) fn asks(self, accept: Vec<String>, reason: Option<String>) -> ChangeRequest {
+        ChangeRequest { uid: Some(self.uid), reason, accept, ..ChangeRequest::default() }
+    }
+}
 
 /// Reads `text` and holds it against this host.
 ///

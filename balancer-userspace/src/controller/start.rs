@@ -15,43 +15,41 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
-use super::desired::empty::refuse_emptiness;
-use super::desired::file as file_watch;
-use super::desired::settling::Print;
-use super::{Controller, host};
-use crate::alarm::{Delivery, Webhooks};
-use crate::controller::answer::published::{Publishing, Reader};
-use crate::controller::desired::Desired;
+use crate::controller::counts::Layout;
+use crate::controller::desired::empty::refuse_emptiness;
 use crate::controller::desired::judged::Judged;
+use crate::controller::desired::settling::Print;
+use crate::controller::desired::{Desired, file as file_watch};
 use crate::controller::handle::Handle;
+use crate::controller::host;
 use crate::controller::kernel::allocate::Pools;
 use crate::controller::kernel::fragments::FragmentBuffer;
-use crate::controller::kernel::step::Change;
 use crate::controller::kernel::trial::Rehearsal;
 use crate::controller::kernel::{Kernel, Knowledge};
-use crate::controller::observed::HealthState;
-use crate::controller::observed::Observed;
+use crate::controller::observed::{HealthState, Observed};
 use crate::controller::proposal::{ChangeRequest, Linted, judged, linted, said};
+use crate::controller::published::{Publishing, Reader};
 use crate::controller::state::State;
+use crate::controller::step::reason::Change;
+use crate::controller::task::{Controller, webhooks};
 use crate::controller::unwritten::{Part, Unwritten};
 use crate::controller::watch::Agreement;
-use crate::controller::watch::alarms::Watchtower;
-use crate::controller::watch::compare::Drift;
-use crate::controller::watch::counts::Layout;
+use crate::controller::watch::drift::Drift;
 use crate::controller::watch::observer::Observer;
 use crate::controller::watch::shares::ShareGaps;
 use crate::controller::watch::traffic::Profile;
+use crate::controller::watch::watchtower::Watchtower;
 use crate::dataplane::{DataPlane, Events, Lock, Pins, Told};
 use crate::health::{Health, Monitor};
 use crate::history::{History, digest};
 use crate::journal::{Journal, seeds_in};
-use crate::model::{Config, DatapathLog, Node};
+use crate::model::{Config, DatapathLog};
 use crate::moment::Moment;
 use crate::neighbor::Resolver;
 use crate::service_manager::ServiceManager;
-use crate::spec::{self, Loaded};
+use crate::spec::Loaded;
 use crate::state::{Allocations, Fallback, StateDir, leftovers, make_private};
-use crate::{control, http};
+use crate::{control, http, spec};
 
 /// How long a cold start waits, at most, for first probes and next hops before it writes the first tables.
 const LEARN: Duration = Duration::from_secs(3);
@@ -71,6 +69,42 @@ impl Servers {
             let _ = tokio::time::timeout(Duration::from_secs(1), task).await;
         }
         let _ = std::fs::remove_file(self.control_socket);
+    }
+}
+
+impl State {
+    /// A guarded change was not confirmed before the controller ended: what was before it is wanted, and is written as soon
+    /// as the disk takes it.
+    fn went_back(&mut self, fallback: Fallback) {
+        let was = &fallback.command;
+        log::warn!("{was} was guarded and not confirmed when the controller ended: it is taken back");
+        let why = format!("{was} was taken back: it was not confirmed when the controller ended");
+        self.watch.watchtower.taken_back = Some((std::time::Instant::now(), why));
+        self.desired.overrides = fallback.overrides;
+        // Each is tried again each second; the note of the change goes last.
+        for part in [Part::File, Part::Overrides, Part::Guard] {
+            self.keep(part).ok();
+        }
+    }
+}
+
+impl Controller {
+    /// Waits until every backend was probed and looked up once, or long enough.
+    pub(crate) async fn learn(&mut self) {
+        let deadline = Instant::now() + LEARN;
+        let mut ignored = BTreeSet::new();
+        while !self.running.knows_enough() {
+            let step = async {
+                tokio::select! {
+                    Some(report) = self.reports.recv() => self.running.observed.note_report(report, &mut ignored),
+                    Some(event) = self.events.recv() => self.running.note_event(event, &mut ignored),
+                }
+            };
+            if timeout_at(deadline, step).await.is_err() {
+                log::warn!("not every backend was probed within {LEARN:?}; the others join when they answer");
+                return;
+            }
+        }
     }
 }
 
@@ -147,8 +181,9 @@ pub(crate) async fn start(path: &Path, handle: Handle) -> Result<(Controller, Se
     let all = controller.running.desired.all_services();
     let because = vec![format!("start with {}", path.display())];
     controller.running.reconcile(all, Change { trial: None, because })?;
-    controller.running.attach_interfaces().map_err(anyhow::Error::msg)?;
-    controller.running.detach_unwanted();
+    let State { desired, kernel, .. } = &mut controller.running;
+    kernel.attach_interfaces(&desired.config.interfaces).map_err(anyhow::Error::msg)?;
+    kernel.detach_unwanted(&desired.config.interfaces);
     *controller.running.desired.applies.entry("ok").or_default() += 1;
     log::info!("generation {} is in force", controller.running.kernel.generation);
     let command = format!("start with {}", path.display());
@@ -169,12 +204,6 @@ fn read(path: &Path) -> Result<Linted> {
     Ok(linted(&path.display().to_string(), spec::text(path)?, directory)?)
 }
 
-/// Those of the config, which tell how each request ended.
-pub(crate) fn webhooks(node: &Node, deliveries: &mpsc::UnboundedSender<Delivery>) -> Result<Webhooks> {
-    let deliveries = deliveries.clone();
-    Webhooks::start(&node.alarming, &node.name, move |delivery| drop(deliveries.send(delivery)))
-}
-
 /// A guarded change that nobody had confirmed when the controller ended does not come again: the config before it is what
 /// runs, whatever the disk lets be written. A file that is newer than the change is what somebody wants now, and stays.
 fn take_back_unconfirmed(path: &Path, state: &StateDir, read: Linted) -> Result<(Linted, Option<Fallback>)> {
@@ -190,22 +219,6 @@ fn take_back_unconfirmed(path: &Path, state: &StateDir, read: Linted) -> Result<
     let directory = path.parent().unwrap_or(Path::new(""));
     let before = judged(&path.display().to_string(), fallback.text.clone(), directory)?;
     Ok((before, Some(fallback)))
-}
-
-impl State {
-    /// A guarded change was not confirmed before the controller ended: what was before it is wanted, and is written as soon
-    /// as the disk takes it.
-    fn went_back(&mut self, fallback: Fallback) {
-        let was = &fallback.command;
-        log::warn!("{was} was guarded and not confirmed when the controller ended: it is taken back");
-        let why = format!("{was} was taken back: it was not confirmed when the controller ended");
-        self.watch.watchtower.taken_back = Some((std::time::Instant::now(), why));
-        self.desired.overrides = fallback.overrides;
-        // Each is tried again each second; the note of the change goes last.
-        for part in [Part::File, Part::Overrides, Part::Guard] {
-            self.keep(part).ok();
-        }
-    }
 }
 
 /// What controllers that were killed left behind goes, and what others could read they no longer can.
@@ -298,35 +311,15 @@ fn adopt(path: &Path, config: Config, state: StateDir, mut plane: DataPlane) -> 
             observer: Observer::default(),
             shares: ShareGaps::default(),
             layout: Layout::default(),
-            publishing: Publishing::default(),
             profile,
             drilling: None,
         },
         store: state,
         unwritten: Unwritten::default(),
+        publishing: Publishing::default(),
     };
     running.keep_next_hops();
     Ok(running)
-}
-
-impl Controller {
-    /// Waits until every backend was probed and looked up once, or long enough.
-    async fn learn(&mut self) {
-        let deadline = Instant::now() + LEARN;
-        let mut ignored = BTreeSet::new();
-        while !self.running.knows_enough() {
-            let step = async {
-                tokio::select! {
-                    Some(report) = self.reports.recv() => self.running.observed.note_report(report, &mut ignored),
-                    Some(event) = self.events.recv() => self.running.note_event(event, &mut ignored),
-                }
-            };
-            if timeout_at(deadline, step).await.is_err() {
-                log::warn!("not every backend was probed within {LEARN:?}; the others join when they answer");
-                return;
-            }
-        }
-    }
 }
 
 /// Brings the program's records to the controller. Where it is slow they wait in the ring, and are lost once that is full.

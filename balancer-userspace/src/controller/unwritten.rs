@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
-use crate::controller::state::State;
 use crate::history::Entry;
 
 /// A file of what is in force.
@@ -21,7 +20,7 @@ pub(crate) enum Part {
 
 impl Part {
     /// Which it is, and what a restart does while it is not written.
-    fn says(self) -> &'static str {
+    pub(crate) fn says(self) -> &'static str {
         match self {
             Self::File => "the config file: a restart brings back what stands in it",
             Self::Overrides => "weights and drains set by command: a restart brings back the earlier ones",
@@ -36,14 +35,14 @@ impl Part {
 /// Parts that could not be written, and why.
 #[derive(Default)]
 pub(crate) struct Unwritten {
-    parts: BTreeMap<Part, String>,
+    pub(crate) parts: BTreeMap<Part, String>,
     /// Records that the history has not taken, oldest first.
     pub(crate) records: Vec<Entry>,
 }
 
 impl Unwritten {
     /// Notes how an attempt ended. Answers whether that is news.
-    fn note(&mut self, part: Part, outcome: &Result<()>) -> bool {
+    pub(crate) fn note(&mut self, part: Part, outcome: &Result<()>) -> bool {
         match outcome {
             Ok(()) => self.parts.remove(&part).is_some(),
             Err(error) => self.parts.insert(part, format!("{error:#}")).is_none(),
@@ -58,52 +57,6 @@ impl Unwritten {
     /// One sentence a part; none where all is on disk.
     pub(crate) fn said(&self) -> Vec<String> {
         self.parts.iter().map(|(part, why)| format!("not on disk: {} ({why})", part.says())).collect()
-    }
-}
-
-impl State {
-    /// Writes what is in force of this part. Where that fails, it is tried again each second.
-    ///
-    /// # Errors
-    /// Why it could not be written.
-    pub(crate) fn keep(&mut self, part: Part) -> Result<()> {
-        let outcome = self.write(part);
-        if self.unwritten.note(part, &outcome) {
-            match &outcome {
-                Ok(()) => log::info!("on disk again: {}", part.says()),
-                Err(error) => log::error!("not on disk: {} ({error:#}); tried again each second", part.says()),
-            }
-        }
-        outcome
-    }
-
-    fn write(&mut self, part: Part) -> Result<()> {
-        match part {
-            Part::File => self.desired.write_file(),
-            Part::Overrides => self.store.save_overrides(&self.desired.overrides),
-            Part::Guard => self.write_guard(),
-            Part::Places => self.store.save_allocations(&self.kernel.allocations),
-            Part::Generation => self.store.save_generation(self.kernel.generation, self.desired.history.head()),
-            Part::History => self.write_records(),
-        }
-    }
-
-    fn write_records(&mut self) -> Result<()> {
-        while let Some(entry) = self.unwritten.records.first() {
-            self.desired.history.add(entry.clone(), self.desired.config.node.history)?;
-            self.unwritten.records.remove(0);
-            log::info!("generation {}: the history's head is {}", self.kernel.generation, self.desired.history.head());
-        }
-        Ok(())
-    }
-
-    /// Tries again what could not be written; each second.
-    pub(crate) fn write_unwritten(&mut self) {
-        let parts: Vec<Part> = self.unwritten.parts.keys().copied().collect();
-        for part in parts {
-            // Already logged, and said until it is written.
-            self.keep(part).ok();
-        }
     }
 }
 

@@ -207,6 +207,16 @@ impl Service {
         };
         (self.prefix_len, u32::MAX - width)
     }
+
+    /// What operators call a backend of it.
+    pub fn id_of(&self, backend: &Backend) -> BackendId {
+        BackendId { service: self.name.clone(), backend: backend.name.clone() }
+    }
+
+    /// Whether packets get outer headers of the balancer's, by which errors about them are known.
+    pub fn encapsulates(&self) -> bool {
+        matches!(self.forward, ForwardMode::Ipip | ForwardMode::Gue)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,6 +11,8 @@ use std::net::IpAddr;
 use anyhow::Result;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::model::{Backend, ForwardMode, Service};
+
 pub use decide::{NextHop, Reachability};
 
 /// An address that packets are to be sent to.
@@ -19,6 +21,13 @@ pub struct Wanted {
     pub address: IpAddr,
     /// The address itself must be on a link of this host (`l2`); otherwise a gateway will do.
     pub on_link: bool,
+}
+
+impl Wanted {
+    /// Where packets of the service for this backend are to be sent.
+    pub fn of(service: &Service, backend: &Backend) -> Self {
+        Self { address: backend.address, on_link: service.forward == ForwardMode::L2 }
+    }
 }
 
 #[derive(Debug, Clone)]

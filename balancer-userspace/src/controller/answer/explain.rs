@@ -13,20 +13,22 @@ use balancer_common::verdict::Verdict;
 use balancer_common::{hash, lookup};
 
 use crate::control::api::{Elsewhere, Explanation, Flow, ProgramSaid, PutThere, Route};
-use crate::controller::handle::Refusal;
 use crate::controller::kernel::Kernel;
+use crate::controller::kernel::entry::{address_of, v6};
+use crate::controller::kernel::journal_entry::table_of;
+use crate::controller::refusal::Refusal;
 use crate::controller::requests::{ConfigText, Explain};
 use crate::controller::state::State;
 use crate::dataplane::{ANSWERS, KernelTables, XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX};
-use crate::journal::{Change, Hashed, Mark, Secret};
-use crate::model::{BackendName, Config, Guard, Protocol, Service, ServiceName};
+use crate::journal::{Change, Hashed};
+use crate::model::{Config, Guard, Protocol, Service};
 use crate::opening::Opening;
-use crate::plan::{Numbering, Placed, ServicePlan, plan_service};
+use crate::plan::{Numbering, Placed, plan_service};
 use crate::spec::Loaded;
 
 impl Kernel {
     /// At an earlier time, with the backends that took flows then.
-    fn then(&self, packet: &Packet, at: &str, explanation: &Explanation) -> Result<Elsewhere, Refusal> {
+    pub(crate) fn then(&self, packet: &Packet, at: &str, explanation: &Explanation) -> Result<Elsewhere, Refusal> {
         let time = humantime::parse_rfc3339_weak(at)
             .map_err(|error| Refusal::Invalid(format!("{at:?}: {error}; write a time such as 2026-11-21T03:00:00Z")))?;
         let Some(route) = &explanation.route else {
@@ -51,14 +53,6 @@ impl Kernel {
             explanation,
         ))
     }
-
-    /// Who has an index: a backend of the service, or one that is leaving it.
-    pub(crate) fn owner_name(&self, service: &ServiceName, index: u16) -> Option<BackendName> {
-        let present = self.allocations.backends.iter().map(|(id, allocated)| (id, allocated.index));
-        let leaving = self.allocations.leaving.iter().map(|left| (&left.id, left.allocated.index));
-        let mut all = present.chain(leaving);
-        all.find(|(id, there)| id.service == *service && *there == index).map(|(id, _)| id.backend.clone())
-    }
 }
 
 impl State {
@@ -77,7 +71,7 @@ impl State {
         let mut explanation = self.explained(flow, &frame, &packet)?;
         explanation.program = self.ask_program(&mut explanation, frame, &packet)?;
         if let (Some(ConfigText { file, .. }), Some(loaded)) = (&asked.with, with) {
-            explanation.elsewhere = Some(self.with(flow, &packet, (file, &loaded.config), &explanation));
+            explanation.elsewhere = Some(with_config(flow, &packet, (file, &loaded.config), &explanation));
         } else if let Some(at) = &asked.at {
             explanation.elsewhere = Some(self.kernel.then(&packet, at, &explanation)?);
         }
@@ -85,7 +79,7 @@ impl State {
     }
 
     /// By the model, over the maps as they are.
-    fn explained(&self, flow: &Flow, frame: &[u8], packet: &Packet) -> Result<Explanation, Refusal> {
+    pub(crate) fn explained(&self, flow: &Flow, frame: &[u8], packet: &Packet) -> Result<Explanation, Refusal> {
         let tables = KernelTables::new(&self.kernel.plane);
         let answer = |verdict: &str, reason: Option<&str>, steps: Vec<String>, route: Option<Route>| Explanation {
             flow: *flow,
@@ -240,37 +234,30 @@ impl State {
         Ok(Some(ProgramSaid { agrees, answer: said }))
     }
 
-    /// Under another config, with every backend of it up.
-    fn with(
-        &self,
-        flow: &Flow,
-        packet: &Packet,
-        (file, config): (&str, &Config),
-        explanation: &Explanation,
-    ) -> Elsewhere {
-        let node = &config.node;
-        let there = config.services.iter().filter(|service| service.covers(flow.protocol, flow.destination));
-        let service = there.max_by_key(|service| service.exactness());
-        let when = format!("with {file}");
-        let Some(service) = service else {
-            return Elsewhere { when, service: None, slot: None, backend: None, same: explanation.route.is_none() };
-        };
-        let placed = |(place, backend): (usize, &crate::model::Backend)| Placed {
-            index: place as u16 + 1,
-            weight: backend.weight,
-            next_hop: None,
-            dead: false,
-        };
-        let placed: Vec<Placed> = service.backends.iter().enumerate().map(placed).collect();
-        let plan = plan_service(service, &placed, &Numbering::default(), node);
-        let change = table_of(&service.name, &plan, String::new(), 0);
-        elsewhere(when, &change, packet, explanation)
-    }
-
     pub(crate) fn numbered(&self, number: u16) -> Option<&Service> {
-        let (name, _) = self.kernel.allocations.services.iter().find(|(_, there)| **there == number)?;
-        self.desired.service(name)
+        self.desired.service(self.kernel.numbered(number)?)
     }
+}
+
+/// Under another config, with every backend of it up.
+fn with_config(flow: &Flow, packet: &Packet, (file, config): (&str, &Config), explanation: &Explanation) -> Elsewhere {
+    let node = &config.node;
+    let there = config.services.iter().filter(|service| service.covers(flow.protocol, flow.destination));
+    let service = there.max_by_key(|service| service.exactness());
+    let when = format!("with {file}");
+    let Some(service) = service else {
+        return Elsewhere { when, service: None, slot: None, backend: None, same: explanation.route.is_none() };
+    };
+    let placed = |(place, backend): (usize, &crate::model::Backend)| Placed {
+        index: place as u16 + 1,
+        weight: backend.weight,
+        next_hop: None,
+        dead: false,
+    };
+    let placed: Vec<Placed> = service.backends.iter().enumerate().map(placed).collect();
+    let plan = plan_service(service, &placed, &Numbering::default(), node);
+    let change = table_of(&service.name, &plan, String::new(), 0);
+    elsewhere(when, &change, packet, explanation)
 }
 
 /// Who may open flows.
@@ -290,40 +277,12 @@ fn access(guard: &Guard) -> String {
     }
 }
 
-/// What of a service's plan decides on owners.
-pub(crate) fn table_of(service: &ServiceName, plan: &ServicePlan, cause: String, generation: u64) -> Change {
-    let secret = Secret { seed: plan.seed, keys: [plan.entry.keys.first, plan.entry.keys.second] };
-    Change {
-        generation,
-        at: humantime::format_rfc3339_millis(std::time::SystemTime::now()).to_string(),
-        service: service.clone(),
-        cause,
-        mark: Mark::of(&secret),
-        secret: Some(secret),
-        table_size: plan.table_size,
-        port_mask: plan.entry.port_mask,
-        weights: plan.weighted.iter().map(|weighted| (weighted.name.clone(), weighted.weight)).collect(),
-    }
-}
-
 fn elsewhere(when: String, change: &Change, packet: &Packet, explanation: &Explanation) -> Elsewhere {
     let slot = change.slot(&Hashed { is_ipv6: packet.is_ipv6(), source: packet.source(), ports: packet.ports() });
     let backend = slot.and_then(|slot| change.owner(slot)).cloned();
     let now = explanation.route.as_ref();
     let same = now.is_some_and(|now| now.service == change.service && Some(&now.owner) == backend.as_ref());
     Elsewhere { when, service: Some(change.service.clone()), slot, backend, same }
-}
-
-pub(crate) fn address_of(backend: &BackendEntry) -> IpAddr {
-    match backend.address {
-        [four, 0, 0, 0] => IpAddr::from(four.to_ne_bytes()),
-        six => v6(six),
-    }
-}
-
-pub(crate) fn v6(words: [u32; 4]) -> IpAddr {
-    let bytes = words.map(u32::to_ne_bytes).concat();
-    <[u8; 16]>::try_from(bytes).map_or(IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED), IpAddr::from)
 }
 
 fn outer_source(backend: &BackendEntry, entropy: u32) -> Option<IpAddr> {

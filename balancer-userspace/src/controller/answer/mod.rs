@@ -2,8 +2,10 @@
 
 pub(crate) mod doctor;
 pub(crate) mod explain;
-mod in_force;
-pub mod published;
+pub(crate) mod in_force;
+pub(crate) mod publish;
+pub(crate) mod ready;
 pub(crate) mod rehearse;
+pub(crate) mod sample;
 pub(crate) mod status;
 pub(crate) mod verify;

@@ -9,10 +9,10 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::control::api::{
     AbsentService, AfterLoss, LoadAfterLoss, Rehearsed, RehearsedBackend, RehearsedPeak, RehearsedService,
 };
-use crate::controller::handle::Refusal;
 use crate::controller::kernel::build::in_parallel;
+use crate::controller::refusal::Refusal;
 use crate::controller::requests::Rehearse;
-use crate::controller::state::{State, id};
+use crate::controller::state::State;
 use crate::model::{Config, ServiceName};
 use crate::profile::{Interval, Loss, Peak, Peaks, Replay, Store, Stored};
 use crate::spec;
@@ -110,7 +110,7 @@ struct Stage<'a> {
 }
 
 impl<'a> Stage<'a> {
-    fn new(config: &'a Config, replay: &'a Replay<'a>, only: Option<usize>) -> Self {
+    pub(crate) fn new(config: &'a Config, replay: &'a Replay<'a>, only: Option<usize>) -> Self {
         let servers: Vec<usize> = (0..replay.servers().len()).collect();
         let concerns = |loss: &Loss| only.is_none_or(|service| replay.touches(loss, service));
         let losses: Vec<Loss> = replay.losses().into_iter().filter(concerns).collect();
@@ -119,7 +119,7 @@ impl<'a> Stage<'a> {
         Self { config, replay, losses, now, after }
     }
 
-    fn service(&self, at: usize, rows: &[(usize, usize)]) -> RehearsedService {
+    pub(crate) fn service(&self, at: usize, rows: &[(usize, usize)]) -> RehearsedService {
         RehearsedService {
             name: self.config.services[at].name.clone(),
             peak: self.said(self.replay.peak(at)),
@@ -128,7 +128,7 @@ impl<'a> Stage<'a> {
         }
     }
 
-    fn backend(&self, server: usize, member: usize) -> RehearsedBackend {
+    pub(crate) fn backend(&self, server: usize, member: usize) -> RehearsedBackend {
         let known = &self.replay.servers()[server];
         let (service, backend) = known.members[member];
         let backend = &self.config.services[service].backends[backend];
@@ -153,19 +153,19 @@ impl<'a> Stage<'a> {
         }
     }
 
-    fn said(&self, peak: Peak) -> RehearsedPeak {
+    pub(crate) fn said(&self, peak: Peak) -> RehearsedPeak {
         let Interval { start, seconds } = self.replay.intervals[peak.interval];
         RehearsedPeak { new_flows_per_second: peak.rate, at: at(start as f64), seconds }
     }
 
-    fn name(&self, loss: usize) -> String {
+    pub(crate) fn name(&self, loss: usize) -> String {
         let Loss { domain, servers } = &self.losses[loss];
         match domain {
             Some(domain) => format!("failure domain {domain:?}"),
             None => {
                 let (service, backend) = self.replay.servers()[servers[0]].members[0];
                 let service = &self.config.services[service];
-                id(service, &service.backends[backend]).to_string()
+                service.id_of(&service.backends[backend]).to_string()
             }
         }
     }

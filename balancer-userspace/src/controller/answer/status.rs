@@ -3,49 +3,18 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use balancer_common::layout::{ServiceCounters, flags};
+use balancer_common::layout::flags;
 use balancer_common::slot::NO_BACKEND;
-use balancer_common::verdict::Reason;
 
 use crate::control::api::{BackendState, BackendStatus, InterfaceStatus, Override, ServiceStatus, Shares, Status};
-use crate::controller::desired::Desired;
-use crate::controller::handle::Refusal;
-use crate::controller::kernel::Kernel;
+use crate::controller::counts::{Raw, events};
 use crate::controller::kernel::KernelService;
-use crate::controller::state::{State, id};
-use crate::controller::watch::counts::Raw;
+use crate::controller::refusal::Refusal;
+use crate::controller::state::State;
 use crate::dataplane::{Attached, Counters, TableCounts};
-use crate::doctor::Filled;
 use crate::metrics::Snapshot;
-use crate::model::{BackendName, Service, ServiceName};
+use crate::model::{Service, ServiceName};
 use crate::plan::share;
-
-impl Desired {
-    /// Whoever asks for one service must name one.
-    pub(crate) fn is_there(&self, only: Option<&ServiceName>) -> Result<(), Refusal> {
-        match only {
-            Some(name) if self.service(name).is_none() => {
-                Err(Refusal::NotFound(format!("there is no service {name}; `balancer status` lists them")))
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-impl Kernel {
-    fn drops(&self) -> Result<BTreeMap<&'static str, u64>> {
-        let mut drops = self.plane.drops_by_reason()?;
-        if let Some(counted) = drops.get_mut(Reason::Fragment.label()) {
-            *counted = self.held.lost(*counted);
-        }
-        Ok(drops)
-    }
-
-    fn leaving(&self, service: &Service) -> Vec<BackendName> {
-        let of_service = self.allocations.leaving.iter().filter(|left| left.id.service == service.name);
-        of_service.map(|left| left.id.backend.clone()).collect()
-    }
-}
 
 impl State {
     pub(crate) fn status(&self, only: Option<&ServiceName>) -> Result<Status, Refusal> {
@@ -73,7 +42,11 @@ impl State {
         Snapshot {
             services: Vec::new(),
             dropped: BTreeMap::new(),
-            maps: self.map_fill().map(|filled| (filled.map, (filled.used, filled.capacity))).into(),
+            maps: self
+                .kernel
+                .fill(&self.desired.config.limits)
+                .map(|filled| (filled.map, (filled.used, filled.capacity)))
+                .into(),
             config_applies: self.desired.applies.clone(),
             config_last_apply_timestamp_seconds: self.desired.applied_at.unix_seconds(),
             generation: self.kernel.generation,
@@ -88,24 +61,6 @@ impl State {
                 .collect(),
             watch: self.watch_sample(),
         }
-    }
-
-    /// How full the kernel's maps are, those of flow tables apart.
-    pub(crate) fn map_fill(&self) -> [Filled; 3] {
-        let limits = &self.desired.config.limits;
-        let filled = |map, what: &str, setting, used: usize, capacity: u32| Filled {
-            map,
-            what: what.to_owned(),
-            setting,
-            used: used as u64,
-            capacity: capacity.into(),
-        };
-        let listed = self.kernel.programmed.values().map(|p| p.plan.acl().count()).sum();
-        [
-            filled("services", "services", "limits.services", self.kernel.pools.services.in_use(), limits.services),
-            filled("backends", "backends", "limits.backends", self.kernel.pools.backends.in_use(), limits.backends),
-            filled("acl", "prefixes of lists", "limits.acl_prefixes", listed, limits.acl_prefixes),
-        ]
     }
 
     pub(crate) fn interface_statuses(&self) -> Vec<InterfaceStatus> {
@@ -123,7 +78,7 @@ impl State {
         self.desired.config.interfaces.iter().map(status).collect()
     }
 
-    fn services(&self, only: Option<&ServiceName>) -> Result<Vec<ServiceStatus>> {
+    pub(crate) fn services(&self, only: Option<&ServiceName>) -> Result<Vec<ServiceStatus>> {
         let counted = self.kernel.raw_counts()?;
         let services = match only {
             Some(name) => self.desired.service(name).into_iter().collect(),
@@ -138,7 +93,7 @@ impl State {
         let kernel = programmed.and_then(|programmed| self.kernel_counts(programmed));
         let layers = self.layers(service, programmed, kernel, counters);
         let backends = service.backends.iter().zip(layers).map(|(backend, share)| {
-            let id = id(service, backend);
+            let id = service.id_of(backend);
             let effective = self.effective(service, backend);
             let checked = self.observed.checked.get(&id);
             let set = self.desired.overrides.get(&id);
@@ -213,7 +168,7 @@ impl State {
             service.backends.iter().map(|b| u64::from(self.desired.weight(service, b).get())).collect();
         let effective: Vec<u64> =
             service.backends.iter().map(|b| u64::from(self.effective(service, b).weight.get())).collect();
-        let index = |backend| self.kernel.index_of(&id(service, backend)).unwrap_or(NO_BACKEND);
+        let index = |backend| self.kernel.index_of(&service.id_of(backend)).unwrap_or(NO_BACKEND);
         let indices: Vec<u16> = service.backends.iter().map(index).collect();
         let observed =
             programmed.map(|p| self.watch.observer.since(&p.changed, counters, &indices)).unwrap_or_default();
@@ -229,23 +184,6 @@ impl State {
             })
             .collect()
     }
-}
-
-/// Names as in the metric `balancer_service_events_total{event}`.
-pub(crate) fn events(counted: &[ServiceCounters], number: u16) -> BTreeMap<String, u64> {
-    let of = counted.get(usize::from(number)).copied().unwrap_or_default();
-    let named = [
-        ("flow_table_full", of.flow_table_full),
-        ("quic_unknown", of.quic_unknown),
-        ("quic_routed", of.quic_routed),
-        ("acl_refused", of.acl_refused),
-        ("rate_limited", of.rate_limited),
-        ("source_rate_limited", of.source_limited),
-        ("icmp_relayed", of.icmp_relayed),
-        ("too_big_answered", of.too_big_answered),
-        ("syn_repeated", of.syn_repeated),
-    ];
-    named.into_iter().map(|(name, count)| (name.to_owned(), count)).collect()
 }
 
 fn owned((reason, count): (&'static str, u64)) -> (String, u64) {

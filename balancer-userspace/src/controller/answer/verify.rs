@@ -1,52 +1,22 @@
-//! What the comparison found, for `balancer verify` and for metrics.
+//! What the comparison found, for `balancer verify` and for metrics of backends.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use crate::alarm::catalogue;
 use crate::control::api::{Skew, Verification, VerifiedBackend, VerifiedService};
-use crate::controller::handle::Refusal;
-use crate::controller::state::{State, id};
-use crate::controller::watch::compare::is_judged;
+use crate::controller::look::flows::is_judged;
+use crate::controller::refusal::Refusal;
+use crate::controller::state::State;
 use crate::drift::{Skewed, Watch};
-use crate::metrics::{WatchSample, WatchedBackend};
+use crate::metrics::WatchedBackend;
 use crate::model::{Backend, BackendId, Service, ServiceName};
 
 /// What is said of a backend: when so much more than planned would show.
 const SHOWN: f64 = 0.2;
 
 impl State {
-    /// For metrics.
-    /// Without backends.
-    pub(crate) fn watch_sample(&self) -> WatchSample {
-        let counted = &self.watch.drift.counted;
-        let mut gaps = BTreeMap::new();
-        for gap in &self.watch.drift.gaps {
-            *gaps.entry(gap.to).or_default() += 1 + gap.others;
-        }
-        WatchSample {
-            cycles: counted.cycles,
-            last_timestamp_seconds: counted.at.map_or(0.0, |at| at.unix_seconds()),
-            duration_seconds: counted.took.as_secs_f64(),
-            gaps,
-            gaps_total: counted.gaps.clone(),
-            healed_total: counted.healed,
-            config_refused: self.desired.refused.is_some(),
-            alarms: self.watch.watchtower.alarms.active(),
-            findings: self.desired.judged.in_force().to_vec(),
-            backends: Vec::new(),
-            webhooks: self
-                .watch
-                .watchtower
-                .deliveries
-                .iter()
-                .map(|(name, told)| (name.clone(), (told.done, told.failed)))
-                .collect(),
-        }
-    }
-
     pub(crate) fn watched_backend(&self, service: &Service, backend: &Backend) -> WatchedBackend {
-        let id = id(service, backend);
+        let id = service.id_of(backend);
         let (skewed, shows) = self.watched(&id);
         WatchedBackend {
             skew: skewed.map_or(0.0, |skewed| skewed.finding.effect),

@@ -1,6 +1,6 @@
 //! A config without services, of which nobody said that it is meant.
 
-use crate::controller::handle::Refusal;
+use crate::controller::refusal::Refusal;
 use crate::spec::{Diagnostic, Diagnostics, Kind};
 
 /// Refuses a config that would end all of what is in force, `services` of them, where nobody is there to accept that and the

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use balancer_common::slot::BackendIndex;
 use ipnet::IpNet;
 
-use crate::controller::kernel::places::Placement;
 use crate::model::{Backend, ForwardMode, Node, Service};
 use crate::state::Allocations;
 
@@ -54,12 +53,6 @@ pub(crate) struct Pools {
 }
 
 impl Pools {
-    /// Gives back what a step that succeeded has freed.
-    pub(crate) fn release(&mut self, given: &Placement) {
-        given.freed.iter().for_each(|index| self.backends.give_back(u32::from(*index)));
-        given.freed_numbers.iter().for_each(|number| self.services.give_back(u32::from(*number)));
-    }
-
     pub(crate) fn new(limits: &crate::model::Limits, taken: &Allocations) -> Self {
         let leaving = taken.leaving.iter().map(|left| left.allocated.index);
         let indices = taken.backends.values().map(|allocated| allocated.index).chain(leaving);

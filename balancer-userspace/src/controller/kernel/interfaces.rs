@@ -1,8 +1,7 @@
 //! The program on the interfaces of the config, also after one went and came back.
 
-use crate::controller::handle::Refusal;
 use crate::controller::kernel::Kernel;
-use crate::controller::state::State;
+use crate::controller::refusal::Refusal;
 use crate::dataplane::AttachError;
 use crate::doctor::Link;
 use crate::model::{Config, Interface, XdpMode};
@@ -31,45 +30,37 @@ impl Kernel {
             *state = Err(format!("interface {name} is gone; the program is attached again when it is back"));
         }
     }
-}
 
-impl State {
     /// Attaches to every interface of the config that has no program yet. An error names the first that can't be.
-    pub(crate) fn attach_interfaces(&mut self) -> Result<(), String> {
-        for interface in self.desired.config.interfaces.clone() {
-            if matches!(self.kernel.interfaces.get(&interface.name), Some(Ok(mode)) if fits(interface.mode, mode.mode()))
-            {
+    pub(crate) fn attach_interfaces(&mut self, wanted: &[Interface]) -> Result<(), String> {
+        for interface in wanted {
+            if matches!(self.interfaces.get(&interface.name), Some(Ok(mode)) if fits(interface.mode, mode.mode())) {
                 continue;
             }
-            let mode = self.kernel.plane.attach(&interface.name, interface.mode).map_err(|error| error.to_string())?;
+            let mode = self.plane.attach(&interface.name, interface.mode).map_err(|error| error.to_string())?;
             log::info!("attached to {} ({})", interface.name, mode.as_str());
-            self.kernel.interfaces.insert(interface.name, Ok(mode));
+            self.interfaces.insert(interface.name.clone(), Ok(mode));
         }
         Ok(())
     }
 
     /// Takes the program off interfaces that are in the config no more, also those of an earlier controller.
-    pub(crate) fn detach_unwanted(&mut self) {
-        let wanted: Vec<&str> =
-            self.desired.config.interfaces.iter().map(|interface| interface.name.as_str()).collect();
-        for (name, _) in self.kernel.plane.linked_interfaces() {
+    pub(crate) fn detach_unwanted(&mut self, wanted: &[Interface]) {
+        let wanted: Vec<&str> = wanted.iter().map(|interface| interface.name.as_str()).collect();
+        for (name, _) in self.plane.linked_interfaces() {
             if !wanted.contains(&name.as_str()) {
-                self.kernel.plane.detach_interface(&name);
+                self.plane.detach_interface(&name);
                 log::info!("detached from {name}");
             }
         }
-        self.kernel.interfaces.retain(|name, _| wanted.contains(&name.as_str()));
+        self.interfaces.retain(|name, _| wanted.contains(&name.as_str()));
     }
 
     /// An interface appeared, perhaps one that had gone.
-    pub(crate) fn regain_interface(&mut self, name: &str) {
-        let Some(Err(_)) = self.kernel.interfaces.get(name) else { return };
-        let Some(wanted) =
-            self.desired.config.interfaces.iter().find(|interface| interface.name == name).map(|i| i.mode)
-        else {
-            return;
-        };
-        let state = match self.kernel.plane.attach(name, wanted) {
+    pub(crate) fn regain_interface(&mut self, name: &str, wanted: &[Interface]) {
+        let Some(Err(_)) = self.interfaces.get(name) else { return };
+        let Some(wanted) = wanted.iter().find(|interface| interface.name == name).map(|i| i.mode) else { return };
+        let state = match self.plane.attach(name, wanted) {
             Ok(mode) => {
                 log::info!("interface {name} is back, attached ({})", mode.as_str());
                 Ok(mode)
@@ -80,7 +71,22 @@ impl State {
                 Err(error.to_string())
             }
         };
-        self.kernel.interfaces.insert(name.to_owned(), state);
+        self.interfaces.insert(name.to_owned(), state);
+    }
+
+    /// Puts the program back where another one, or none, was found. Answers whether it is there.
+    pub(crate) fn attach_again(&mut self, name: &str, wanted: &[Interface]) -> bool {
+        let Some(wanted) = wanted.iter().find(|there| there.name == name).map(|there| there.mode) else { return false };
+        match self.plane.attach(name, wanted) {
+            Ok(mode) => {
+                self.interfaces.insert(name.to_owned(), Ok(mode));
+                true
+            }
+            Err(error) => {
+                log::error!("{error}");
+                false
+            }
+        }
     }
 }
 

@@ -4,11 +4,18 @@ use anyhow::{Context, Result};
 use balancer_common::layout::{Former, ServiceEntry, flags};
 
 use crate::controller::kernel::Kernel;
-use crate::controller::kernel::places::Placement;
-use crate::controller::state::{State, wanted};
-use crate::model::Service;
-use crate::neighbor::Reachability;
+use crate::controller::kernel::placement::Placement;
+use crate::model::{Node, Service, Weight};
+use crate::neighbor::NextHop;
 use crate::plan::{Numbering, Placed, ServicePlan, keeps_flows, plan_service};
+
+/// How a backend stands when its service is planned.
+pub(crate) struct Fact {
+    pub(crate) weight: Weight,
+    pub(crate) next_hop: Option<NextHop>,
+    /// Its established flows are given up.
+    pub(crate) given_up: bool,
+}
 
 impl Kernel {
     /// The entry that the kernel has for a service of this number.
@@ -69,30 +76,29 @@ impl Kernel {
             }
         }
     }
-}
 
-impl State {
-    pub(crate) fn plan(&mut self, service: &Service, given: &mut Placement) -> Result<ServicePlan> {
-        let absent = self.kernel.absent_backends(service);
-        for (id, old) in absent {
-            given.remember(&self.kernel);
-            self.kernel.allocations.backends.remove(&id);
-            self.kernel.allocations.passed.remove(&id);
-            self.kernel.leave(service, &id, old, given);
+    /// What the kernel should hold for a service whose backends stand as `facts` says, in their order. Gives places to those
+    /// that have none.
+    pub(crate) fn plan(
+        &mut self,
+        service: &Service,
+        facts: Vec<Fact>,
+        node: &Node,
+        given: &mut Placement,
+    ) -> Result<ServicePlan> {
+        for (id, old) in self.absent_backends(service) {
+            given.remember(&self.allocations, &self.pools);
+            self.allocations.backends.remove(&id);
+            self.allocations.passed.remove(&id);
+            self.leave(service, &id, old, given);
         }
         let mut placed = Vec::with_capacity(service.backends.len());
-        for backend in &service.backends {
-            let index = self.place_backend(service, backend, given)?;
-            let next_hop = match self.observed.reachable.get(&wanted(service, backend)) {
-                Some(Reachability::Resolved(next_hop)) => Some(self.observed.paths.applied(next_hop, service, backend)),
-                _ => None,
-            };
-            placed.push(Placed { index, weight: self.effective(service, backend).weight, next_hop, dead: false });
+        for (backend, Fact { weight, next_hop, given_up }) in service.backends.iter().zip(facts) {
+            let index = self.place_backend(service, backend, node, given)?;
+            placed.push(Placed { index, weight, next_hop, dead: given_up });
         }
-        let given_up = self.given_up(service, false);
-        placed.iter_mut().for_each(|place| place.dead = given_up.contains(&place.index));
-        let number = self.kernel.place_service(service, given)?;
-        let before = self.kernel.entry_before(service, number);
+        let number = self.place_service(service, given)?;
+        let before = self.entry_before(service, number);
         let numbering = Numbering {
             number,
             table: before.map_or(u32::from(number) * 2, |entry| entry.table),
@@ -100,15 +106,15 @@ impl State {
             acl: before.map_or(0, |entry| entry.acl),
             former: before.is_some_and(|entry| entry.has(flags::FORMER)) && keeps_flows(service),
         };
-        let mut plan = plan_service(service, &placed, &numbering, &self.desired.config.node);
+        let mut plan = plan_service(service, &placed, &numbering, node);
         if let Some(before) = before {
-            self.kernel.follow_mapping(service, &mut plan, &before, given)?;
+            self.follow_mapping(service, &mut plan, &before, given)?;
             if before.has(flags::FORMER) && !plan.entry.has(flags::FORMER) && plan.entry.table == before.table {
                 given.freed_tables.push(before.table ^ 1);
             }
         }
-        self.kernel.keep_entries(service, &mut plan, &placed);
-        let same_lists = self.kernel.programmed.get(&service.name).map(|p| *p.plan.guard == service.guard);
+        self.keep_entries(service, &mut plan, &placed);
+        let same_lists = self.programmed.get(&service.name).map(|p| *p.plan.guard == service.guard);
         if same_lists == Some(false) || (same_lists.is_none() && plan.acl().next().is_some()) {
             plan.set_acl(plan.entry.acl.wrapping_add(1));
         }

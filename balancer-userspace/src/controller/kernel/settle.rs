@@ -7,33 +7,13 @@ use anyhow::Result;
 use balancer_common::layout::{FlowKey, Former, flags};
 use balancer_common::slot::{BackendIndex, NO_BACKEND, Slot};
 
-use crate::controller::kernel::Kernel;
-use crate::controller::state::State;
-use crate::controller::unwritten::Part;
+use crate::controller::kernel::{Kernel, KernelService};
 use crate::dataplane::{Changes, TableCounts};
-use crate::model::ServiceName;
+use crate::model::{Service, ServiceName};
 use crate::plan::{Keeping, Patience, closing, former_is_over};
 
 /// Units of [`balancer_common::clock`] between two looks through a flow table.
 const SWEEP: u32 = 4;
-
-/// What is followed of a service beside its table.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Tracked {
-    /// Entries of the flow table when it was last looked through.
-    pub(crate) flows: u64,
-    /// When that is due again.
-    sweep_at: u32,
-    /// Backends that had entries in it then.
-    owners: BTreeSet<BackendIndex>,
-}
-
-impl Tracked {
-    /// After a change of the table: look at once.
-    pub(crate) fn changed(self) -> Self {
-        Self { sweep_at: 0, ..self }
-    }
-}
 
 impl Kernel {
     /// Backends that left so long ago that their flows have had their time.
@@ -97,69 +77,64 @@ impl Kernel {
         programmed.tracked.sweep_at = keeping.now.wrapping_add(SWEEP);
         Ok(())
     }
-}
 
-impl State {
-    /// One look at everything that is open; cheap where nothing is.
-    pub(crate) fn settle(&mut self) -> Result<()> {
-        let now = self.kernel.plane.clock();
-        let left: BTreeSet<&ServiceName> =
-            self.kernel.allocations.leaving.iter().map(|left| &left.id.service).collect();
-        let open = |(name, programmed): (&ServiceName, &crate::controller::kernel::KernelService)| {
+    /// Services of which anything is open.
+    pub(crate) fn unsettled(&self) -> Vec<ServiceName> {
+        let left: BTreeSet<&ServiceName> = self.allocations.leaving.iter().map(|left| &left.id.service).collect();
+        let open = |(name, programmed): (&ServiceName, &KernelService)| {
             let has_left = left.contains(name);
             let plan = &programmed.plan;
             let busy = programmed.counts.open > 0 || plan.entry.has(flags::FORMER) || plan.tracks_all() || has_left;
             busy.then(|| name.clone())
         };
-        let names: Vec<ServiceName> = self.kernel.programmed.iter().filter_map(open).collect();
-        for name in names {
-            self.settle_service(&name, now)?;
-        }
-        Ok(())
+        self.programmed.iter().filter_map(open).collect()
     }
 
-    fn settle_service(&mut self, name: &ServiceName, now: u32) -> Result<()> {
-        let (Some(service), Some(programmed)) = (self.desired.service(name), self.kernel.programmed.get(name)) else {
-            return Ok(());
-        };
+    /// New flows of open slots are remembered: a table of them that fills needs the slots of the dead closed.
+    pub(crate) fn is_short_of_flows(&self, service: &Service) -> bool {
+        let flows = self.programmed.get(&service.name).map_or(0, |programmed| programmed.tracked.flows);
+        flows > u64::from(service.connections.flow_table / 2)
+    }
+
+    /// Closes what of a service can be closed by `now`; flows of `dead` backends are given up. Answers whether places became
+    /// free by it.
+    pub(crate) fn settle(&mut self, service: &Service, dead: &BTreeSet<BackendIndex>, now: u32) -> Result<bool> {
+        let name = &service.name;
+        let Some(programmed) = self.programmed.get(name) else { return Ok(false) };
         let patience = Patience::of(&service.connections);
         let entry = programmed.plan.entry;
-        // New flows of open slots are remembered: a table of them that fills needs the slots of the dead closed.
-        let is_short = programmed.tracked.flows > u64::from(service.connections.flow_table / 2);
-        let dead = self.given_up(service, is_short);
         let number = entry.number;
-        let mut slots = self.kernel.plane.written_table(entry.table, || programmed.plan.settled_slots())?;
-        let activity = self.kernel.plane.activity(number);
-        let late = self.kernel.late_leavers(name, &patience, now);
+        let mut slots = self.plane.written_table(entry.table, || programmed.plan.settled_slots())?;
+        let activity = self.plane.activity(number);
+        let late = self.late_leavers(name, &patience, now);
         let mut closed = closing(&slots, &activity, now, &patience);
-        closed.extend(without_settled(&slots, &late.union(&dead).copied().collect()));
+        closed.extend(without_settled(&slots, &late.union(dead).copied().collect()));
         for (place, slot) in &closed {
             if let Some(there) = slots.get_mut(*place as usize) {
                 *there = *slot;
             }
         }
         if !closed.is_empty() {
-            self.kernel.plane.close_slots(entry.table, &closed)?;
+            self.plane.close_slots(entry.table, &closed)?;
         }
         let mut former = entry.has(flags::FORMER);
         if former {
-            let before = self.kernel.plane.former(number)?;
+            let before = self.plane.former(number)?;
             // A mapping that came back has one table: its step has left no dead backend there.
             if before.table != entry.table {
-                self.kernel.bury(&before, &dead)?;
+                self.bury(&before, dead)?;
             }
             if former_is_over(&activity, before.since, now, &patience) {
-                self.kernel.end_former(name)?;
+                self.end_former(name)?;
                 former = false;
             }
         }
         let keeping =
             Keeping { slots: &slots, era: entry.era, former, all: entry.has(flags::TRACK_ALL), patience, now };
-        self.kernel
-            .sweep(name, &keeping, !closed.is_empty(), &|index| !dead.contains(&index) && !late.contains(&index))?;
+        self.sweep(name, &keeping, !closed.is_empty(), &|index| !dead.contains(&index) && !late.contains(&index))?;
         let counts = TableCounts::of(&slots);
         let idle = counts.open == 0 && !former;
-        if let Some(programmed) = self.kernel.programmed.get_mut(name) {
+        if let Some(programmed) = self.programmed.get_mut(name) {
             programmed.counts = counts;
             if idle && !programmed.plan.tracks_all() {
                 programmed.tracked.flows = 0;
@@ -167,21 +142,21 @@ impl State {
             }
         }
         if idle {
-            self.kernel.plane.remove_tracks(number, !keeping.all);
+            self.plane.remove_tracks(number, !keeping.all);
         }
         self.free_leavers(name)
     }
 
-    /// Gives back the places of backends that left, once nothing names them.
-    fn free_leavers(&mut self, name: &ServiceName) -> Result<()> {
-        let Some(programmed) = self.kernel.programmed.get_mut(name) else { return Ok(()) };
+    /// Gives back the places of backends that left, once nothing names them. Answers whether there were any.
+    fn free_leavers(&mut self, name: &ServiceName) -> Result<bool> {
+        let Some(programmed) = self.programmed.get_mut(name) else { return Ok(false) };
         let (counts, owners) = (&programmed.counts, &programmed.tracked.owners);
         let former = programmed.plan.entry.has(flags::FORMER);
         let named = |index: &BackendIndex| {
             former || counts.settled.contains_key(index) || counts.owned.contains_key(index) || owners.contains(index)
         };
         let mut freed = Vec::new();
-        self.kernel.allocations.leaving.retain(|left| {
+        self.allocations.leaving.retain(|left| {
             let keep = left.id.service != *name || named(&left.allocated.index);
             if !keep {
                 log::info!("{} has left: no established flow is known any longer", left.id);
@@ -190,14 +165,14 @@ impl State {
             keep
         });
         if freed.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         programmed.plan.backends.retain(|(index, _)| !freed.contains(index));
-        self.kernel.image.backends.retain(|index, _| !freed.contains(index));
+        self.image.backends.retain(|index, _| !freed.contains(index));
         // Tables that named them are gone with the last packet that read them by now.
-        self.kernel.plane.apply(Changes { clear_backends: freed.clone(), ..Changes::default() })?;
-        freed.iter().for_each(|index| self.kernel.pools.backends.give_back(u32::from(*index)));
-        self.keep(Part::Places)
+        self.plane.apply(Changes { clear_backends: freed.clone(), ..Changes::default() })?;
+        freed.iter().for_each(|index| self.pools.backends.give_back(u32::from(*index)));
+        Ok(true)
     }
 }
 

@@ -5,13 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::Result;
 use balancer_common::slot::{BackendIndex, Slot};
 
-use crate::controller::kernel::Kernel;
-use crate::controller::kernel::KernelService;
 use crate::controller::kernel::build::in_parallel;
-use crate::controller::kernel::places::Placement;
-use crate::controller::state::State;
+use crate::controller::kernel::placement::Placement;
+use crate::controller::kernel::{Kernel, KernelService};
 use crate::dataplane::{Changes, Image, NewTable, Opened, TableState};
-use crate::model::ServiceName;
+use crate::model::{ServiceName, Services};
 use crate::plan::{ServicePlan, step};
 use crate::service_manager;
 
@@ -80,12 +78,11 @@ impl Kernel {
         changes.clear_backends.retain(|index| !set.contains(index));
         Some(changes)
     }
-}
 
-impl State {
     /// Tables that differ from those in the kernel, and whose they are. Leaves in `tables` those that nobody wants.
     pub(crate) fn new_tables(
         &self,
+        services: &Services,
         plans: &[(ServiceName, ServicePlan)],
         tables: &mut TableState,
         all: bool,
@@ -100,17 +97,17 @@ impl State {
                         && p.plan.entry.table == plan.entry.table
                         && !plan.dead.iter().any(|dead| p.counts.settled.contains_key(dead))
                 };
-                all || !self.kernel.programmed.get(name).is_some_and(same)
+                all || !self.programmed.get(name).is_some_and(same)
             })
             .map(|(name, plan)| {
                 let place = plan.entry.table;
                 let before = tables.remove(&place).or_else(|| {
                     if given.returning.contains(&place) {
-                        return self.kernel.plane.read_table(place, plan.table_size.get()).ok();
+                        return self.plane.read_table(place, plan.table_size.get()).ok();
                     }
                     // Not where the place is a new one.
-                    let there = self.kernel.programmed.get(name).filter(|p| p.plan.entry.table == place)?;
-                    self.kernel.plane.written_table(place, || there.plan.settled_slots()).ok()
+                    let there = self.programmed.get(name).filter(|p| p.plan.entry.table == place)?;
+                    self.plane.written_table(place, || there.plan.settled_slots()).ok()
                 });
                 // A table of another mapping says nothing about these slots.
                 let follows = given.returning.contains(&place) || !given.begins_former(plan.entry.number);
@@ -140,13 +137,13 @@ impl State {
             if let Some(slots) = slots {
                 let number = u32::from(entry.number);
                 changes.opened.push(Opened { number, table_size: entry.table_size, slots, now: given.now });
-                let entries = self.desired.service(name).map_or(1, |service| service.connections.flow_table);
+                let entries = services.by_name(name).map_or(1, |service| service.connections.flow_table);
                 changes.flow_tables.push((number, entries));
             }
             publish.extend(table.map(|(table, _)| (entry.table, table)));
         }
         for (name, plan) in plans.iter().filter(|(_, plan)| plan.tracks_all()) {
-            let entries = self.desired.service(name).map_or(1, |service| service.connections.flow_table);
+            let entries = services.by_name(name).map_or(1, |service| service.connections.flow_table);
             changes.flow_tables.push((u32::from(plan.entry.number), entries));
         }
         Ok((publish, changed))

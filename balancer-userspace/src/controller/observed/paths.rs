@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use crate::model::{Backend, ForwardMode, Service};
+use crate::model::{Backend, Service};
 use crate::neighbor::NextHop;
 use crate::plan::overhead;
 
@@ -45,7 +45,7 @@ impl PathMtus {
     /// say, the least that a client may count on fits into it: 1,280 bytes of IPv6 (RFC 8200, 5) and 576 of IPv4.
     pub(crate) fn told(&self, service: &Service, backend: &Backend) -> Option<u32> {
         let (mtu, _) = self.0.get(&backend.address)?;
-        let overhead = Some(overhead(service, backend.address)).filter(|_| encapsulates(service))?;
+        let overhead = Some(overhead(service, backend.address)).filter(|_| service.encapsulates())?;
         Some((*mtu).max(u32::from(least(service.address) + overhead)))
     }
 
@@ -54,11 +54,6 @@ impl PathMtus {
         let told = self.told(service, backend).unwrap_or(u32::MAX);
         NextHop { mtu: next_hop.mtu.min(told), ..next_hop.clone() }
     }
-}
-
-/// Whether packets get outer headers of the balancer's, by which errors about them are known.
-pub(crate) fn encapsulates(service: &Service) -> bool {
-    matches!(service.forward, ForwardMode::Ipip | ForwardMode::Gue)
 }
 
 #[cfg(test)]

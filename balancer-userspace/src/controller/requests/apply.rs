@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{LARGEST_CONFIG, Method, Request};
+use super::request::{LARGEST_CONFIG, Method, Request};
 use crate::control::api;
 use crate::controller::ahead::Ahead;
 use crate::controller::handle::{Caller, Handle, Refusal};
@@ -56,7 +56,7 @@ impl Request for Apply {
     }
 
     async fn answer(mut self, handle: Handle, caller: Caller) -> Result<Self::Answer, Refusal> {
-        let Ahead { text, linted } = Ahead::of(&handle, &self.file, std::mem::take(&mut self.text)).await?;
+        let Ahead { text, linted } = handle.read_ahead(&self.file, std::mem::take(&mut self.text)).await?;
         let links = if self.dry_run { Some(doctor::links().await) } else { None };
         let proposal = Self { text, ..self }.proposal(caller);
         handle

@@ -4,9 +4,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use super::{Body, Method, Reply, Request};
+use super::request::{Body, Method, Reply, Request};
 use crate::control::api::Flow;
 use crate::controller::handle::{Caller, Handle, Refusal};
+use crate::controller::kernel::tap::Selection;
 use crate::model::ServiceName;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +59,9 @@ impl Request for Capture {
 
     /// The capture ends when whoever asked closes the connection.
     async fn answer(self, handle: Handle, _: Caller) -> Result<Self::Answer, Refusal> {
-        handle.run(move |controller| controller.running.kernel.start_capture(&self)).await.map(Packets)
+        let Self { service, flow, count, seconds, rate, one_in } = self;
+        let flow = flow.map(|flow| (flow.protocol, flow.source, flow.destination));
+        let wanted = Selection { service, flow, count, seconds, rate, one_in };
+        handle.run(move |controller| controller.running.kernel.start_capture(&wanted)).await.map(Packets)
     }
 }

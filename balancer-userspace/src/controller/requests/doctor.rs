@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Method, Request};
+use super::request::{Method, Request};
 use crate::control::api;
 use crate::controller::handle::{Caller, Handle, Refusal};
 use crate::model::{BackendName, ServiceName};
@@ -32,6 +32,6 @@ impl Request for Examine {
 
     /// Probes end where whoever asked closes the connection.
     async fn answer(self, handle: Handle, _: Caller) -> Result<Self::Answer, Refusal> {
-        handle.doctor(self).await
+        handle.doctor(self.service, self.backend).await
     }
 }

@@ -4,9 +4,8 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{LARGEST_CONFIG, Method, Request};
+use super::request::{LARGEST_CONFIG, Method, Request};
 use crate::control::api;
-use crate::controller::ahead::Ahead;
 use crate::controller::handle::{Caller, Handle, Refusal};
 use crate::model::Protocol;
 
@@ -50,7 +49,7 @@ impl Request for Explain {
 
     async fn answer(self, handle: Handle, _: Caller) -> Result<Self::Answer, Refusal> {
         let with = match &self.with {
-            Some(ConfigText { text, file }) => Some(Ahead::of(&handle, file, text.clone()).await?.linted?.0),
+            Some(ConfigText { text, file }) => Some(handle.read_ahead(file, text.clone()).await?.linted?.0),
             None => None,
         };
         handle.run(move |controller| controller.running.explain(&self, with.as_ref())).await

@@ -3,9 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::apply::Apply;
-use super::{LARGEST_CONFIG, Method, Request};
+use super::request::{LARGEST_CONFIG, Method, Request};
 use crate::control::api;
-use crate::controller::ahead::Ahead;
 use crate::controller::handle::{Caller, Handle, Refusal};
 use crate::doctor;
 
@@ -25,7 +24,7 @@ impl Request for MakePlan {
 
     async fn answer(self, handle: Handle, _: Caller) -> Result<Self::Answer, Refusal> {
         let Apply { text, file, plan, .. } = self.0;
-        let ahead = Ahead::of(&handle, &file, text).await?;
+        let ahead = handle.read_ahead(&file, text).await?;
         let links = doctor::links().await;
         handle.run(move |controller| controller.running.preview(ahead, plan.as_deref(), &links)).await
     }

@@ -7,7 +7,8 @@ use serde::de::value::Error;
 use serde::de::{DeserializeOwned, Deserializer, Visitor};
 use serde::forward_to_deserialize_any;
 
-use super::{Method, PREFIX, Request, Visit, each};
+use super::request::{Method, PREFIX, Request};
+use super::{Visit, each};
 
 const HEAD: &str = "\
 # Control socket

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{LARGEST_CONFIG, Method, Request};
+use super::request::{LARGEST_CONFIG, Method, Request};
 use crate::control::api;
 use crate::controller::handle::{Caller, Handle, Refusal};
 use crate::model::ServiceName;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Method, Request};
+use super::request::{Method, Request};
 use crate::control::api;
 use crate::controller::handle::{Caller, Handle, Refusal};
 use crate::model::{BackendId, Weight};

@@ -1,15 +1,10 @@
 //! Counters of backends only grow. Where one went back, somebody wrote to the kernel's map: what is lost is added to what is
 //! counted from then on, so that nobody who reads counters sees them fall.
 
-use anyhow::Result;
 use balancer_common::slot::BackendIndex;
 
-use crate::alarm::catalogue;
-use crate::control::api::{Gap, Layer};
-use crate::controller::state::State;
-use crate::controller::watch::compare::gap;
 use crate::dataplane::Counters;
-use crate::model::{BackendId, ServiceName};
+use crate::model::BackendId;
 use crate::state::Allocations;
 
 /// Of a place in the kernel's map: what its backend began with, the generation of its service's table, and what was counted.
@@ -22,7 +17,7 @@ pub(crate) struct Counted(Vec<Option<Seen>>);
 impl Counted {
     /// Notes what is counted now; answers of each place whose counters went back what was counted before and what is now. A
     /// service that was programmed anew, or a backend that began anew, is not held against what was there before.
-    fn note(&mut self, now: Vec<Option<Seen>>) -> Vec<(BackendIndex, Counters, Counters)> {
+    pub(crate) fn note(&mut self, now: Vec<Option<Seen>>) -> Vec<(BackendIndex, Counters, Counters)> {
         let before = std::mem::replace(&mut self.0, now);
         let fell = |(place, pair): (usize, (&Option<Seen>, &Option<Seen>))| {
             let (Some(was), Some(now)) = pair else { return None };
@@ -33,7 +28,7 @@ impl Counted {
     }
 
     /// Its backend begins with another count from now on.
-    fn rebase(&mut self, place: BackendIndex, base: Counters) {
+    pub(crate) fn rebase(&mut self, place: BackendIndex, base: Counters) {
         if let Some(Some(seen)) = self.0.get_mut(usize::from(place)) {
             seen.0 = base;
         }
@@ -41,7 +36,12 @@ impl Counted {
 }
 
 /// Adds what was lost to what every count of the backend begins with.
-fn give_back(allocations: &mut Allocations, id: &BackendId, was: Counters, is: Counters) -> Option<Counters> {
+pub(crate) fn give_back(
+    allocations: &mut Allocations,
+    id: &BackendId,
+    was: Counters,
+    is: Counters,
+) -> Option<Counters> {
     let allocated = allocations.backends.get_mut(id)?;
     allocated.base = Counters {
         packets: allocated.base.packets + was.packets.saturating_sub(is.packets),
@@ -49,50 +49,6 @@ fn give_back(allocations: &mut Allocations, id: &BackendId, was: Counters, is: C
         new_flows: allocated.base.new_flows + was.new_flows.saturating_sub(is.new_flows),
     };
     Some(allocated.base)
-}
-
-impl State {
-    /// Counters that went back since the last comparison.
-    pub(crate) fn compare_counters(&mut self, heal: bool) -> Result<Vec<Gap>> {
-        let counters = self.kernel.counters()?;
-        let mut seen = vec![None; counters.len()];
-        let mut of_service: Option<(&ServiceName, u64)> = None;
-        for (id, allocated) in &self.kernel.allocations.backends {
-            // Backends of a service stand side by side.
-            if of_service.is_none_or(|(name, _)| *name != id.service) {
-                let programmed = self.kernel.programmed.get(&id.service);
-                of_service = programmed.map(|programmed| (&id.service, programmed.generation));
-            }
-            let place = usize::from(allocated.index);
-            if let (Some((name, generation)), Some(seen)) = (of_service, seen.get_mut(place))
-                && *name == id.service
-            {
-                *seen = Some((allocated.base, generation, counters[place]));
-            }
-        }
-        let fallen = self.watch.drift.counters.note(seen);
-        let mut gaps = Vec::new();
-        for (place, was, is) in fallen {
-            let mut all = self.kernel.allocations.backends.iter();
-            let Some(id) = all.find(|(_, there)| there.index == place).map(|(id, _)| id.clone()) else { continue };
-            let said = |counters: Counters| format!("{} packets, {} new flows", counters.packets, counters.new_flows);
-            let expected = format!("at least {}", said(was));
-            if heal && let Some(base) = give_back(&mut self.kernel.allocations, &id, was, is) {
-                self.watch.drift.counters.rebase(place, base);
-            }
-            gaps.push(Gap {
-                service: Some(id.service),
-                backend: Some(id.backend),
-                entry: "counters".to_owned(),
-                healed: heal,
-                ..gap(catalogue::SETTINGS.name, Layer::Planned, Layer::Kernel, &expected, &said(is))
-            });
-        }
-        if gaps.iter().any(|gap| gap.healed) {
-            self.store.save_allocations(&self.kernel.allocations)?;
-        }
-        Ok(gaps)
-    }
 }
 
 #[cfg(test)]

@@ -2,9 +2,8 @@
 
 use std::time::{Instant, SystemTime};
 
-use crate::alarm::catalogue;
-use crate::alarm::{Raised, Subject};
-use crate::controller::state::{State, id};
+use crate::alarm::{Raised, Subject, catalogue};
+use crate::controller::state::State;
 use crate::model::Service;
 
 impl State {
@@ -12,7 +11,7 @@ impl State {
         let unseen = self.unseen();
         let blind = |service: &Service| {
             let blind = service.backends.iter().filter_map(|backend| {
-                let said = self.observed.checked.get(&id(service, backend)).and_then(|checked| checked.blind.clone());
+                let said = self.observed.checked.get(&service.id_of(backend)).and_then(|checked| checked.blind.clone());
                 said.or_else(|| Some((unseen.get(&backend.address)?.clone(), SystemTime::now())))
             });
             let blind: Vec<(String, SystemTime)> = blind.collect();

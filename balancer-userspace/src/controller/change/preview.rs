@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use crate::control::api::{ChangeKind, Plan, PlannedService, PlannedWarning};
 use crate::controller::ahead::Ahead;
-use crate::controller::handle::Refusal;
-use crate::controller::state::{State, id};
+use crate::controller::refusal::Refusal;
+use crate::controller::state::State;
 use crate::doctor::Link;
 use crate::model::{Backend, BackendName, Config, Service, Weight};
 use crate::plan::preview::{Preview, Weighing};
@@ -57,7 +57,7 @@ impl State {
         let mut flows = 0.0;
         for backend in planned.backends.iter().filter(|backend| backend.slots_before > 0) {
             let Some(there) = service.backends.iter().find(|there| there.name == backend.name) else { continue };
-            let Some(place) = self.kernel.allocations.backends.get(&id(service, there)) else { continue };
+            let Some(place) = self.kernel.allocations.backends.get(&service.id_of(there)) else { continue };
             let new: u64 = self.watch.observer.since(since, &counters, &[place.index]).iter().sum();
             flows += new as f64 * f64::from(backend.slots_leaving) / f64::from(backend.slots_before);
         }
@@ -77,14 +77,17 @@ impl State {
         let of = |backend: &Backend| {
             let before = by_name.get(&backend.name).copied().filter(|other| other.address == backend.address);
             // A command's weight ends where the file's becomes another.
-            let set =
-                self.desired.overrides.get(&id(service, backend)).filter(|set| set.file_weight == backend.weight.get());
+            let set = self
+                .desired
+                .overrides
+                .get(&service.id_of(backend))
+                .filter(|set| set.file_weight == backend.weight.get());
             let weight = set.and_then(|set| set.weight).and_then(Weight::new).unwrap_or(backend.weight);
             let takes = |old: &Backend| {
                 let effective = self.effective(service, old);
                 !effective.weight.is_zero() || self.desired.weight(service, old).is_zero()
             };
-            let drained = self.desired.overrides.get(&id(service, backend)).is_some_and(|set| set.drained);
+            let drained = self.desired.overrides.get(&service.id_of(backend)).is_some_and(|set| set.drained);
             if drained || !before.is_none_or(takes) { 0 } else { weight.get() }
         };
         service.backends.iter().map(of).collect()

@@ -1,91 +1,22 @@
 //! What is wrong now, from everything that the controller knows; once a second.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::alarm::catalogue::{self, Definition};
-use crate::alarm::{Alarm, Alarms, Delivery, Raised, Subject};
+use crate::alarm::catalogue::Definition;
+use crate::alarm::{Alarm, Raised, Subject, catalogue};
 use crate::control::api::Gap;
 use crate::controller::state::State;
-use crate::controller::watch::Agreement;
-use crate::controller::watch::counts::Counts;
-use crate::controller::watch::findings;
+use crate::controller::watch::watchtower::Moment;
+use crate::controller::watch::{LOAD_WINDOW, findings};
 use crate::descriptors;
 use crate::doctor::Filled;
-use crate::model::ServiceName;
 
 /// How far back rates reach.
 const WINDOW: Duration = Duration::from_secs(30);
-/// How far back the rate of new flows reaches that is held against what a server can take.
-const LOAD_WINDOW: Duration = Duration::from_secs(10);
 /// After a change backends are looked for and probed first.
 const SETTLING: Duration = Duration::from_secs(5);
 /// How long it is said that a change was taken back.
 const TOLD: Duration = Duration::from_secs(3600);
-
-/// Alarms and what they are made of.
-#[derive(Default)]
-pub(crate) struct Watchtower {
-    pub(crate) alarms: Alarms,
-    moments: VecDeque<Moment>,
-    /// A guarded change that was taken back, when, and why.
-    pub(crate) taken_back: Option<(Instant, String)>,
-    /// Packets of which the loaded program decided otherwise than its model.
-    pub(crate) disagreed: Option<(Instant, String)>,
-    /// Alarms of a drill.
-    pub(crate) drill: Vec<Raised>,
-    /// By name of the webhook.
-    pub(crate) deliveries: BTreeMap<String, Deliveries>,
-}
-
-/// How requests to a webhook ended.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Deliveries {
-    pub(crate) done: u64,
-    pub(crate) failed: u64,
-    /// Why none arrives.
-    unreached: Option<String>,
-    /// Alarms of drills that arrived: name and whether they were over.
-    pub(crate) drilled: Vec<(String, bool)>,
-}
-
-impl Watchtower {
-    pub(crate) fn note_delivery(&mut self, delivery: Delivery) {
-        let told = self.deliveries.entry(delivery.name).or_default();
-        match delivery.outcome {
-            Ok(alarms) => {
-                told.done += 1;
-                told.unreached = None;
-                let drills = alarms.into_iter().filter(|alarm| alarm.alarm == catalogue::DRILL.name);
-                told.drilled =
-                    drills.map(|alarm| (alarm.subject.entry.unwrap_or_default(), alarm.until.is_some())).collect();
-            }
-            Err(why) => {
-                log::warn!("a webhook was not reached: {why}");
-                told.failed += 1;
-                told.unreached = delivery.unreached.then_some(why);
-            }
-        }
-    }
-}
-
-/// What was counted at a moment.
-struct Moment {
-    at: Instant,
-    counts: Counts,
-}
-
-impl Agreement {
-    /// New flows a second of a service, lately.
-    pub(crate) fn flows(&self, name: &ServiceName) -> Option<f64> {
-        let moments = &self.watchtower.moments;
-        let now = moments.back()?;
-        let then = moments.iter().find(|moment| now.at.duration_since(moment.at) <= LOAD_WINDOW)?;
-        let seconds = now.at.duration_since(then.at).as_secs_f64();
-        let new = now.counts.flows(name)?.saturating_sub(then.counts.flows(name)?);
-        (seconds >= 1.0).then(|| new as f64 / seconds)
-    }
-}
 
 impl State {
     /// Looks at everything; answers which alarms came and which went.
@@ -162,7 +93,9 @@ impl State {
         if let Some((_, why)) = self.watch.watchtower.disagreed.as_ref().filter(recent) {
             raise(&catalogue::DISAGREES, Subject::default(), why.clone());
         }
-        for Filled { map, used, capacity, .. } in self.map_fill().into_iter().filter(Filled::is_nearly_full) {
+        for Filled { map, used, capacity, .. } in
+            self.kernel.fill(&self.desired.config.limits).into_iter().filter(Filled::is_nearly_full)
+        {
             let summary = format!("{used} of {capacity} entries of the map of {map} are in use");
             raise(&catalogue::MAP, Subject::entry(map), summary);
         }

@@ -1,20 +1,16 @@
-//! What the kernel counted, read once for all who ask at a moment.
+//! What the kernel counted, and what of it is too much. Values in, values out.
 
-use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::Result;
 use balancer_common::layout::ServiceCounters;
 use balancer_common::slot::BackendIndex;
 use balancer_common::verdict::Reason;
 
-use crate::controller::desired::Desired;
-use crate::controller::kernel::Kernel;
-use crate::controller::state::{State, id};
 use crate::dataplane::Counters;
-use crate::model::{Backend, Service, ServiceName};
+use crate::model::{Backend, Service, ServiceName, Services};
+use crate::state::Allocations;
 
 /// Clients that must send their SYN again, of those whose flows are remembered, and how many of them make a finding.
 const REPEATED: f64 = 0.05;
@@ -22,10 +18,6 @@ const LEAST_REPEATED: u64 = 20;
 /// Packets that are dropped for a reason of ours, of those forwarded.
 const DROPPED: f64 = 0.01;
 const LEAST_DROPPED: u64 = 20;
-
-/// Backends whose counters are read in a second; with more of them they are read less often.
-const BACKENDS_A_SECOND: u32 = 16_000;
-
 /// Drops that a change can cause; the others are for what clients send.
 const OURS: [Reason; 5] =
     [Reason::NoBackend, Reason::BackendMissing, Reason::PacketTooBig, Reason::NoHeadroom, Reason::FlowTableFull];
@@ -50,15 +42,15 @@ pub(crate) struct Counts {
 #[derive(Default)]
 pub(crate) struct Layout {
     /// Of the state: its generation, and the revision of the config's services.
-    key: (u64, u64),
-    services: Vec<OfLayout>,
+    pub(crate) key: (u64, u64),
+    pub(crate) services: Vec<OfLayout>,
     /// Servers that declare what they can take.
-    declared: BTreeSet<IpAddr>,
+    pub(crate) declared: BTreeSet<IpAddr>,
     /// When it is time to count.
-    next: Option<Instant>,
+    pub(crate) next: Option<Instant>,
 }
 
-struct OfLayout {
+pub(crate) struct OfLayout {
     name: ServiceName,
     number: Option<u16>,
     /// By index; of servers that are among the declared, which that is and what it had been sent before it got the index.
@@ -72,73 +64,35 @@ struct OfService {
     full: u64,
 }
 
-impl Kernel {
-    pub(crate) fn raw_counts(&self) -> Result<Raw> {
-        let services = self.plane.service_counters(self.pools.services.highest())?;
-        Ok(Raw { backends: self.counters()?, services })
-    }
-}
-
-impl Desired {
-    /// Backends that declare how many new flows a second they can take.
-    pub(crate) fn declared(&self) -> impl Iterator<Item = (&Service, &Backend, u64)> {
-        let pairs = self.config.services.iter().flat_map(|service| service.backends.iter().map(move |b| (service, b)));
-        pairs.filter_map(|(service, backend)| Some((service, backend, backend.capacity.new_flows?)))
-    }
-}
-
-impl State {
-    /// Counts, where it is time to count again.
-    pub(crate) fn due_counts(&mut self, now: Instant) -> Result<Option<Counts>> {
-        if self.watch.layout.next.is_some_and(|next| now < next) {
-            return Ok(None);
-        }
-        let backends = self.kernel.pools.backends.in_use() as u32;
-        // Less half a tick, so that it is not the next but one that is taken.
-        let wait = Duration::from_millis(500) + Duration::from_secs(1) * (backends / BACKENDS_A_SECOND);
-        self.watch.layout.next = Some(now + wait);
-        if self.watch.layout.key != self.layout_key() {
-            self.watch.layout = self.layout();
-        }
-        self.counts().map(Some)
-    }
-
-    /// What stands for all that a layout is worked out from.
-    fn layout_key(&self) -> (u64, u64) {
-        (self.kernel.generation, self.desired.config.services.revision())
-    }
-
+impl Layout {
     /// Whose counters are where.
-    fn layout(&self) -> Layout {
+    pub(crate) fn of(services: &Services, allocations: &Allocations, key: (u64, u64)) -> Self {
         let service = |service: &Service| {
             let place = |backend: &Backend| {
-                let place = self.kernel.allocations.backends.get(&id(service, backend))?;
+                let place = allocations.backends.get(&service.id_of(backend))?;
                 let declared = backend.capacity.new_flows.map(|_| (backend.address, place.base.new_flows));
                 Some((place.index, declared))
             };
             OfLayout {
                 name: service.name.clone(),
-                number: self.kernel.allocations.services.get(&service.name).copied(),
+                number: allocations.services.get(&service.name).copied(),
                 backends: service.backends.iter().filter_map(place).collect(),
             }
         };
-        let services = self.desired.config.services.iter().map(service).collect();
-        let declared = self.desired.declared().map(|(_, backend, _)| backend.address).collect();
-        Layout { services, declared, next: self.watch.layout.next, key: self.layout_key() }
+        let all = services.iter().flat_map(|service| &service.backends);
+        let declared = all.filter(|backend| backend.capacity.new_flows.is_some()).map(|backend| backend.address);
+        Self { services: services.iter().map(service).collect(), declared: declared.collect(), next: None, key }
     }
 
-    pub(crate) fn counts(&self) -> Result<Counts> {
-        let raw = self.kernel.raw_counts()?;
-        let (known, fresh) = (&self.watch.layout, OnceCell::new());
-        let layout = if known.key == self.layout_key() { known } else { fresh.get_or_init(|| self.layout()) };
-        let drops = self.kernel.plane.drops()?;
+    /// What is watched of all that was counted; `drops` are by number of the reason.
+    pub(crate) fn counts(&self, raw: &Raw, drops: &[u64]) -> Counts {
         let mut counts = Counts {
             forwarded: raw.backends.iter().map(|counters| counters.packets).sum(),
             dropped: OURS.iter().filter_map(|reason| drops.get(*reason as usize)).sum(),
             services: BTreeMap::new(),
-            servers: layout.declared.iter().map(|address| (*address, 0)).collect(),
+            servers: self.declared.iter().map(|address| (*address, 0)).collect(),
         };
-        for service in &layout.services {
+        for service in &self.services {
             let mut flows = 0;
             for (index, server) in &service.backends {
                 let new = raw.backends.get(usize::from(*index)).map_or(0, |counters| counters.new_flows);
@@ -157,7 +111,7 @@ impl State {
                 counts.services.insert(service.name.clone(), of);
             }
         }
-        Ok(counts)
+        counts
     }
 }
 
@@ -194,4 +148,21 @@ impl Counts {
         let services = self.services.iter().map(|(name, now)| (name, new(name, now)));
         services.filter(|(_, new)| *new > 0).collect()
     }
+}
+
+/// Names as in the metric `balancer_service_events_total{event}`.
+pub(crate) fn events(counted: &[ServiceCounters], number: u16) -> BTreeMap<String, u64> {
+    let of = counted.get(usize::from(number)).copied().unwrap_or_default();
+    let named = [
+        ("flow_table_full", of.flow_table_full),
+        ("quic_unknown", of.quic_unknown),
+        ("quic_routed", of.quic_routed),
+        ("acl_refused", of.acl_refused),
+        ("rate_limited", of.rate_limited),
+        ("source_rate_limited", of.source_limited),
+        ("icmp_relayed", of.icmp_relayed),
+        ("too_big_answered", of.too_big_answered),
+        ("syn_repeated", of.syn_repeated),
+    ];
+    named.into_iter().map(|(name, count)| (name.to_owned(), count)).collect()
 }

@@ -1,55 +1,53 @@
 //! What is published after each step, for readers that don't wait for the controller. Counters are not part of it: whoever
 //! reads takes them from the maps.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use balancer_common::slot::{BackendIndex, NO_BACKEND};
+use balancer_common::slot::BackendIndex;
 use balancer_common::verdict::Reason;
 use tokio::sync::watch;
 
-use crate::controller::answer::status::events;
-use crate::controller::handle::Refusal;
-use crate::controller::state::{State, id};
-use crate::controller::watch::counts::Raw;
-use crate::controller::watch::observer::{Moment, start};
+use crate::controller::counts::{Raw, events};
+use crate::controller::flows::{NewFlows, start};
+use crate::controller::refusal::Refusal;
 use crate::dataplane::{CounterMaps, Counters};
 use crate::metrics::{ServiceSample, Snapshot, WatchedBackend};
-use crate::model::{Service, ServiceName};
+use crate::model::ServiceName;
 use crate::plan::share;
 
 /// All but what is counted.
 #[derive(Default)]
 pub(crate) struct Published {
-    services: Vec<Arc<PublishedService>>,
+    pub(crate) services: Vec<Arc<PublishedService>>,
     /// Without services.
-    rest: Snapshot,
+    pub(crate) rest: Snapshot,
     /// Where windows of observed shares begin at the earliest.
-    oldest: Option<Moment>,
-    highest: BackendIndex,
-    highest_service: u32,
+    pub(crate) oldest: Option<NewFlows>,
+    pub(crate) highest: BackendIndex,
+    pub(crate) highest_service: u32,
     /// Fragments that were counted as dropped and were not lost.
-    recovered: u64,
+    pub(crate) recovered: u64,
 }
 
-struct PublishedService {
+pub(crate) struct PublishedService {
     /// With what backends had been sent before they got their index.
-    sample: ServiceSample,
-    watched: Vec<WatchedBackend>,
-    number: Option<u16>,
+    pub(crate) sample: ServiceSample,
+    pub(crate) watched: Vec<WatchedBackend>,
+    pub(crate) number: Option<u16>,
     /// Of the backends, in their order.
-    indices: Vec<BackendIndex>,
-    changed: Option<Moment>,
+    pub(crate) indices: Vec<BackendIndex>,
+    pub(crate) changed: Option<NewFlows>,
 }
 
 /// What was published of each service, until it is looked at again.
 #[derive(Default)]
 pub(crate) struct Publishing {
-    again: BTreeSet<ServiceName>,
-    services: Vec<Arc<PublishedService>>,
+    pub(crate) again: BTreeSet<ServiceName>,
+    pub(crate) services: Vec<Arc<PublishedService>>,
     /// Of the config's services.
-    revision: u64,
+    pub(crate) revision: u64,
 }
 
 impl Publishing {
@@ -62,58 +60,8 @@ impl Publishing {
     }
 }
 
-impl State {
-    /// What stands now. The work grows with what was touched since the last time.
-    pub(crate) fn published(&mut self) -> Published {
-        let again = std::mem::take(&mut self.watch.publishing.again);
-        let revision = self.desired.config.services.revision();
-        if self.watch.publishing.revision == revision {
-            for name in &again {
-                let Some(place) = self.desired.config.services.position(name) else { continue };
-                let fresh =
-                    self.desired.config.services.get(place).map(|service| Arc::new(self.published_service(service)));
-                if let (Some(there), Some(fresh)) = (self.watch.publishing.services.get_mut(place), fresh) {
-                    *there = fresh;
-                }
-            }
-        } else {
-            let before: HashMap<ServiceName, Arc<PublishedService>> =
-                std::mem::take(&mut self.watch.publishing.services)
-                    .into_iter()
-                    .map(|published| (published.sample.name.clone(), published))
-                    .collect();
-            let published = |service: &Service| match before.get(&service.name) {
-                Some(before) if !again.contains(&service.name) => Arc::clone(before),
-                _ => Arc::new(self.published_service(service)),
-            };
-            self.watch.publishing.services = self.desired.config.services.iter().map(published).collect();
-            self.watch.publishing.revision = revision;
-        }
-        Published {
-            services: self.watch.publishing.services.clone(),
-            rest: self.without_services(),
-            oldest: self.watch.observer.oldest(),
-            highest: crate::controller::kernel::allocate::index(self.kernel.pools.backends.highest()),
-            highest_service: self.kernel.pools.services.highest(),
-            recovered: self.kernel.held.recovered(),
-        }
-    }
-
-    fn published_service(&self, service: &Service) -> PublishedService {
-        let uncounted = Raw { backends: Vec::new(), services: Vec::new() };
-        let index = |backend| self.kernel.index_of(&id(service, backend)).unwrap_or(NO_BACKEND);
-        PublishedService {
-            sample: ServiceSample::from(&self.service_status(service, &uncounted)),
-            watched: service.backends.iter().map(|backend| self.watched_backend(service, backend)).collect(),
-            number: self.kernel.allocations.services.get(&service.name).copied(),
-            indices: service.backends.iter().map(index).collect(),
-            changed: self.kernel.programmed.get(&service.name).map(|programmed| programmed.changed.clone()),
-        }
-    }
-}
-
 impl PublishedService {
-    fn counted(&self, raw: &Raw, oldest: Option<&Moment>) -> ServiceSample {
+    fn counted(&self, raw: &Raw, oldest: Option<&NewFlows>) -> ServiceSample {
         let mut sample = self.sample.clone();
         let since = self.changed.as_ref().map(|changed| start(oldest, changed));
         let mut observed = Vec::with_capacity(self.indices.len());
