@@ -139,7 +139,8 @@ impl History {
         Ok(text)
     }
 
-    /// Adds a record, and forgets the oldest above `most`. The content is on disk before the record that names it.
+    /// Adds a record. Above `most` the oldest are forgotten, an eighth of them at once: a record is appended to the file, which is
+    /// written anew only then. The content is on disk before the record that names it.
     ///
     /// # Errors
     /// Where it can't be written; nothing is added then.
@@ -161,13 +162,23 @@ impl History {
             previous: self.last().map_or_else(String::new, |record| record.hash.clone()),
             hash: String::new(),
         };
-        let mut records = self.records.clone();
-        records.push(record.sealed());
-        let surplus = records.len().saturating_sub(most.max(1) as usize);
-        records.drain(..surplus);
-        self.state.save_generations(&records)?;
-        self.records = records;
-        self.state.keep_contents(&self.records.iter().map(|record| record.content.as_str()).collect::<BTreeSet<_>>());
+        let record = record.sealed();
+        let is_known = self.last().is_some_and(|last| last.content == record.content);
+        let most = most.max(1) as usize;
+        let surplus = (self.records.len() + 1).saturating_sub(most);
+        let surplus = if surplus > most / 8 { surplus } else { 0 };
+        if surplus > 0 || !self.state.append_generation(&record)? {
+            let mut records = self.records.get(surplus..).unwrap_or_default().to_vec();
+            records.push(record);
+            self.state.save_generations(&records)?;
+            self.records = records;
+        } else {
+            self.records.push(record);
+        }
+        if surplus > 0 || !is_known {
+            let named: BTreeSet<&str> = self.records.iter().map(|record| record.content.as_str()).collect();
+            self.state.keep_contents(&named);
+        }
         Ok(())
     }
 
@@ -271,6 +282,31 @@ mod tests {
         assert!(history.find(2).is_none());
         assert_eq!(history.verify().unwrap(), 3);
         assert_eq!(std::fs::read_dir(directory.path().join("generations")).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn records_are_appended_and_the_oldest_go_many_at_once() {
+        use std::os::unix::fs::MetadataExt;
+        let directory = tempfile::tempdir().unwrap();
+        let state = StateDir::create(directory.path()).unwrap();
+        let mut history = History::open(&state);
+        let (mut files, mut least) = (BTreeSet::new(), usize::MAX);
+        for generation in 1..=200 {
+            history.add(entry(generation, "# same"), 40).unwrap();
+            files.insert((std::fs::metadata(directory.path().join("history.json")).unwrap().ino(), history.records()[0].generation));
+            assert!(history.records().len() <= 45);
+            if generation > 40 {
+                least = least.min(history.records().len());
+            }
+        }
+        assert_eq!(least, 40);
+        assert!(files.len() <= 29, "written anew: {}", files.len());
+        assert_eq!(History::open(&state).verify().unwrap(), history.records().len());
+        // A start appends to what is there as well, once it has written it.
+        let mut again = History::open(&StateDir::create(directory.path()).unwrap());
+        assert_eq!(again.records(), history.records());
+        again.add(entry(201, "# other"), 40).unwrap();
+        assert_eq!(again.verify().unwrap(), again.records().len());
     }
 
     /// A record's text, and the generation that it brought back.

@@ -1,6 +1,6 @@
 //! What outlives the controller on disk: weights and drains set by command, which index of the kernel's maps belongs
-//! to whom, how healthy backends were, and the history. Each file is written whole to a new name and renamed over the old;
-//! what must survive a loss of power, which the kernel's maps do not, is synced before.
+//! to whom, how healthy backends were, and the history. Each file is written whole to a new name and renamed over the old, but
+//! the history, to which records are appended; what must survive a loss of power, which the kernel's maps do not, is synced.
 //!
 //! What is *saved* is on disk, or the caller is told that it is not, and decides. What is *kept* is in force at once, and is
 //! written as soon as the disk takes it: a disk that is full, read-only or gone stops no forwarding. A file that is damaged
@@ -255,13 +255,14 @@ impl StateDir {
 
     /// Records of the history, oldest first.
     pub fn generations<Record: DeserializeOwned>(&self) -> Vec<Record> {
-        self.disk.read(HISTORY)
+        self.disk.read_lines(HISTORY)
     }
 
     /// # Errors
     /// Where they are not on disk.
-    pub fn save_generations<Record: Serialize>(&self, records: &[Record]) -> Result<()> {
-        self.disk.save(HISTORY, &records)
+    /// Records of the history, oldest first.
+    pub fn generations<Record: DeserializeOwned>(&self) -> Vec<Record> {
+        self.disk.read_lines(HISTORY)
     }
 
     /// The content of a config file that was in force, by its SHA-256.

@@ -1,11 +1,11 @@
 //! What a change would do to shares, slots and loads, before it is made: values in, values out.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::control::api::{ChangeKind, PlannedBackend, PlannedService, Risk, WorstLoad};
 use crate::load::Prediction;
 use crate::maglev;
-use crate::model::{BackendName, Service};
+use crate::model::{BackendName, Service, ServiceName};
 
 /// Services, and what is left of the weight of each of their backends, in the same order.
 #[derive(Debug, Clone, Copy)]
@@ -21,8 +21,9 @@ impl<'a> Weighing<'a> {
         Prediction::with(self.services, |service, backend| weights[service][backend])
     }
 
-    fn find(&self, service: &Service) -> Option<usize> {
-        self.services.iter().position(|other| other.name == service.name)
+    /// Where each service is.
+    fn places(&self) -> HashMap<&'a ServiceName, usize> {
+        self.services.iter().enumerate().map(|(at, service)| (&service.name, at)).collect()
     }
 
     /// The backend that owns each slot.
@@ -80,10 +81,11 @@ fn worst(state: &Weighing<'_>) -> Option<WorstLoad> {
 
 /// Services that are added, removed or changed.
 fn services(before: &Weighing<'_>, after: &Weighing<'_>) -> Vec<PlannedService> {
-    let (was, will) = (before.prediction(), after.prediction());
+    let (was, will) = (Predicted::of(before), Predicted::of(after));
+    let (places, places_after) = (before.places(), after.places());
     let mut planned = Vec::new();
     for (at, service) in after.services.iter().enumerate() {
-        match before.find(service) {
+        match places.get(&service.name).copied() {
             None => planned.push(one(None, Some((after, at, &will)))),
             Some(old) => {
                 let same = before.services[old] == *service
@@ -95,13 +97,31 @@ fn services(before: &Weighing<'_>, after: &Weighing<'_>) -> Vec<PlannedService> 
             }
         }
     }
-    let removed = before.services.iter().enumerate().filter(|(_, service)| after.find(service).is_none());
+    let removed = before.services.iter().enumerate().filter(|(_, service)| !places_after.contains_key(&service.name));
     planned.extend(removed.map(|(at, _)| one(Some((before, at, &was)), None)));
     planned
 }
 
+/// What is predicted, and which server each backend is: by service, in the order of its backends.
+struct Predicted<'a> {
+    prediction: Prediction<'a>,
+    server_of: Vec<Vec<usize>>,
+}
+
+impl<'a> Predicted<'a> {
+    fn of(state: &Weighing<'a>) -> Self {
+        let prediction = state.prediction();
+        let mut server_of: Vec<Vec<usize>> =
+            state.services.iter().map(|service| vec![0; service.backends.len()]).collect();
+        for (at, server) in prediction.servers.iter().enumerate() {
+            server.members.iter().for_each(|(service, backend)| server_of[*service][*backend] = at);
+        }
+        Self { prediction, server_of }
+    }
+}
+
 /// A state, a service of it, and what was predicted for it.
-type Side<'a, 'p> = (&'p Weighing<'a>, usize, &'p Prediction<'a>);
+type Side<'a, 'p> = (&'p Weighing<'a>, usize, &'p Predicted<'a>);
 
 fn one(before: Option<Side<'_, '_>>, after: Option<Side<'_, '_>>) -> PlannedService {
     let (old, new) = (table(&before), table(&after));
@@ -128,20 +148,21 @@ fn one(before: Option<Side<'_, '_>>, after: Option<Side<'_, '_>>) -> PlannedServ
             *leaving += u32::from(!same_mapping || new.get(slot) != Some(owner));
         }
     }
+    let (members_before, members_after) = (members(&before), members(&after));
     let backends = names.into_iter().map(|name| {
         let (slots_before, slots_leaving) = had.get(name).copied().unwrap_or_default();
-        let (old, new) = (member(&before, name), member(&after, name));
+        let (old, new) = (members_before.get(name), members_after.get(name));
         PlannedBackend {
             name: name.clone(),
             change: change(
                 old.is_some(),
                 new.is_some(),
-                old.as_ref().map(|o| o.weight) == new.as_ref().map(|n| n.weight),
+                old.map(|o| o.weight) == new.map(|n| n.weight),
             ),
-            weight_before: old.as_ref().map(|member| member.weight),
-            weight_after: new.as_ref().map(|member| member.weight),
-            share_before: old.as_ref().map(|_| old_shares.get(name).copied().unwrap_or(0.0)),
-            share_after: new.as_ref().map(|_| new_shares.get(name).copied().unwrap_or(0.0)),
+            weight_before: old.map(|member| member.weight),
+            weight_after: new.map(|member| member.weight),
+            share_before: old.map(|_| old_shares.get(name).copied().unwrap_or(0.0)),
+            share_after: new.map(|_| new_shares.get(name).copied().unwrap_or(0.0)),
             slots_before,
             slots_leaving,
             load_before: old.and_then(|member| member.load),
@@ -181,12 +202,15 @@ struct Member {
     load: Option<f64>,
 }
 
-fn member(side: &Option<Side<'_, '_>>, name: &BackendName) -> Option<Member> {
-    let (state, at, prediction) = side.as_ref()?;
-    let number = state.services[*at].backends.iter().position(|backend| backend.name == *name)?;
-    let server = prediction.servers.iter().position(|server| server.members.contains(&(*at, number)))?;
-    let load = prediction.now(server).of(prediction.servers[server].capacity);
-    Some(Member { weight: state.weights[*at][number], load })
+fn members<'a>(side: &Option<Side<'a, '_>>) -> HashMap<&'a BackendName, Member> {
+    let Some((state, at, Predicted { prediction, server_of })) = side else { return HashMap::new() };
+    let service = &state.services[*at];
+    let member = |number: usize| {
+        let server = server_of[*at][number];
+        let load = prediction.now(server).of(prediction.servers[server].capacity);
+        Member { weight: state.weights[*at][number], load }
+    };
+    service.backends.iter().enumerate().map(|(number, backend)| (&backend.name, member(number))).collect()
 }
 
 /// Exact, of the slots.

@@ -1,5 +1,7 @@
 //! The files of the state directory, each a JSON document, and what is done where the disk does not take or give them.
 
+mod lines;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Error, ErrorKind, Write};
@@ -116,6 +118,10 @@ impl Disk {
 
     /// What the file holds; the default where it is not there or is damaged, which is moved aside then.
     pub(super) fn read<T: DeserializeOwned + Default>(&self, file: File) -> T {
+        self.read_with(file, |bytes| serde_json::from_slice(bytes))
+    }
+
+    fn read_with<T: Default>(&self, file: File, parse: impl Fn(&[u8]) -> serde_json::Result<T>) -> T {
         let path = self.path.join(file.name);
         if fs::symlink_metadata(&path).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
             return T::default();
@@ -124,7 +130,7 @@ impl Disk {
             Err(why) => Err(format!("it {why}")),
             // Lost with the power, and so are the kernel's maps that it speaks of.
             Ok(bytes) if file.durable == Durable::No && bytes.iter().all(|byte| *byte == 0) => return T::default(),
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| error.to_string()),
+            Ok(bytes) => parse(&bytes).map_err(|error| error.to_string()),
         };
         read.unwrap_or_else(|why| {
             self.move_aside(file, &why);
@@ -168,14 +174,16 @@ impl Disk {
 
     /// On disk, or nothing has changed.
     pub(super) fn save<T: Serialize>(&self, file: File, value: &T) -> Result<()> {
+        let bytes = serde_json::to_vec(value).with_context(|| format!("writing {}", file.name))?;
+        self.save_bytes(file, bytes)
+    }
+
+    fn save_bytes(&self, file: File, bytes: Vec<u8>) -> Result<()> {
         let path = self.path.join(file.name);
-        let attempt = || -> Result<()> {
-            let bytes = serde_json::to_vec(value)?;
-            self.noted(write_whole(&path, &bytes, file.durable))?;
-            self.known().held.insert(file.name, Held { bytes, durable: file.durable, is_written: true });
-            Ok(())
-        };
-        attempt().with_context(|| format!("writing {}", path.display()))
+        let written = self.noted(write_whole(&path, &bytes, file.durable));
+        written.with_context(|| format!("writing {}", path.display()))?;
+        self.known().held.insert(file.name, Held { bytes, durable: file.durable, is_written: true });
+        Ok(())
     }
 
     /// In force from now on, and on disk as soon as the disk takes it.

@@ -46,13 +46,14 @@ impl Desired {
     /// What `plan` refuses because `apply` would, beside what linting finds.
     pub(crate) fn admissible(&self, config: &Config, text: &str, plan: Option<&str>) -> Result<(), Refusal> {
         self.refuse_fixed(config)?;
+        let Some(plan) = plan else { return Ok(()) };
         let now = self.plan_id(text);
-        match plan {
-            Some(plan) if plan != now => Err(Refusal::Invalid(format!(
-                "plan {plan} is stale: something has changed since; look at `balancer plan` again (it would be {now})"
-            ))),
-            _ => Ok(()),
+        if plan == now {
+            return Ok(());
         }
+        Err(Refusal::Invalid(format!(
+            "plan {plan} is stale: something has changed since; look at `balancer plan` again (it would be {now})"
+        )))
     }
 
     /// Whether what is in force has the same finding about the same.

@@ -15,7 +15,7 @@ use harness::inject;
 use harness::web::{PORT, Web};
 
 /// What changes something, in the kernel or on disk.
-const CALLS: [&str; 5] = ["bpf", "fsync", "rename", "openat", "write"];
+const CALLS: [&str; 6] = ["bpf", "fsync", "fdatasync", "rename", "openat", "write"];
 /// At which of the calls of a kind that an apply makes, which at some place makes no more. `CRASH_ALL` takes each of them.
 const PLACES: [u32; 15] = [1, 2, 3, 4, 5, 6, 8, 11, 15, 20, 30, 50, 80, 120, 180];
 
