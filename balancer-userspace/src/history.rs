@@ -293,7 +293,10 @@ mod tests {
         let (mut files, mut least) = (BTreeSet::new(), usize::MAX);
         for generation in 1..=200 {
             history.add(entry(generation, "# same"), 40).unwrap();
-            files.insert((std::fs::metadata(directory.path().join("history.json")).unwrap().ino(), history.records()[0].generation));
+            files.insert((
+                std::fs::metadata(directory.path().join("history.json")).unwrap().ino(),
+                history.records()[0].generation,
+            ));
             assert!(history.records().len() <= 45);
             if generation > 40 {
                 least = least.min(history.records().len());

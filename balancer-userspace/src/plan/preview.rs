@@ -154,11 +154,7 @@ fn one(before: Option<Side<'_, '_>>, after: Option<Side<'_, '_>>) -> PlannedServ
         let (old, new) = (members_before.get(name), members_after.get(name));
         PlannedBackend {
             name: name.clone(),
-            change: change(
-                old.is_some(),
-                new.is_some(),
-                old.map(|o| o.weight) == new.map(|n| n.weight),
-            ),
+            change: change(old.is_some(), new.is_some(), old.map(|o| o.weight) == new.map(|n| n.weight)),
             weight_before: old.map(|member| member.weight),
             weight_after: new.map(|member| member.weight),
             share_before: old.map(|_| old_shares.get(name).copied().unwrap_or(0.0)),

@@ -40,6 +40,7 @@ pub enum Kind {
     NoServices,
     PublishedSeed,
     DefaultSeed,
+    TableSize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -83,7 +84,7 @@ pub(crate) const fn entry<K: Copy>(
     Entry { kind, id, severity, title, explanation }
 }
 
-pub const CATALOGUE: [Entry; 33] = [
+pub const CATALOGUE: [Entry; 34] = [
     entry(
         Kind::Unreadable,
         "BAL001",
@@ -339,6 +340,15 @@ pub const CATALOGUE: [Entry; 33] = [
         "The default is known to everybody. Who knows the seed can open flows that all go to one backend. Draw one, such as \
          with `openssl rand -hex 8`, and give it to all balancers that share services as `node.seed`. Established connections \
          stay where they are.",
+    ),
+    entry(
+        Kind::TableSize,
+        "BAL034",
+        Note,
+        "a table that is too small or too large for its backends",
+        "With fewer than 100 slots for each backend a share is not exact to 1 %, and a change moves more flows than it must. With \
+         more than 10,000, and more than the default, each change computes and writes slots that no share needs. Tables are \
+         kernel memory: 4 bytes a slot, twice while a table is replaced. More than 1 GiB for all services is said too.",
     ),
 ];
 

@@ -3,9 +3,10 @@
 use std::fmt;
 use std::fs;
 use std::process::Command;
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Error, Result, ensure};
 use balancer::control::api::{Changed, Status};
 use balancer::maglev;
 use balancer::model::{BackendName, TableSize, Weight};
@@ -15,10 +16,10 @@ use harness::lab::{BackendKind, Lab, Topology};
 use harness::server::binary;
 use nix::sys::signal::Signal;
 use nix::unistd::{SysconfVar, sysconf};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A config: so many services, each with so many backends and a table of so many slots.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Size {
     pub services: usize,
     pub backends: usize,
@@ -31,10 +32,28 @@ impl fmt::Display for Size {
     }
 }
 
-pub const SMALL: Size = Size { services: 1, backends: 100, table_size: 65_537 };
-pub const LARGE: Size = Size { services: 1_000, backends: 32, table_size: 65_537 };
-/// With as many backends as an index has places for, and tables that fit a few backends.
-pub const MANY: Size = Size { services: 10_000, backends: 3, table_size: 4_099 };
+impl Size {
+    /// Many services have few backends each, and tables that fit them.
+    const fn of(services: usize, backends: usize) -> Self {
+        Self { services, backends, table_size: if services > 1_000 { 4_099 } else { 65_537 } }
+    }
+}
+
+impl FromStr for Size {
+    type Err = Error;
+
+    /// Such as `1000x32`.
+    fn from_str(text: &str) -> Result<Self> {
+        let (services, backends) = text.split_once('x').context("no size: SERVICESxBACKENDS, such as 100x32")?;
+        Ok(Self::of(services.trim().parse()?, backends.trim().parse()?))
+    }
+}
+
+pub const SMALL: Size = Size::of(1, 100);
+pub const MIDDLE: Size = Size::of(100, 32);
+pub const LARGE: Size = Size::of(1_000, 32);
+/// A service takes three file descriptors, of which a process may have 20,000 where the limit is not raised.
+pub const MANY: Size = Size::of(5_000, 5);
 
 /// What is measured, and how often.
 #[derive(Debug, Clone)]
@@ -46,17 +65,16 @@ pub struct Plan {
 
 impl Plan {
     pub fn whole() -> Self {
-        Self { sizes: vec![SMALL, LARGE, MANY], rounds: 9, idle: Duration::from_secs(30) }
+        Self { sizes: vec![SMALL, MIDDLE, LARGE, MANY], rounds: 9, idle: Duration::from_secs(30) }
     }
 
     /// Rough, and over in half a minute.
     pub fn short() -> Self {
-        let hundred = Size { services: 100, ..LARGE };
-        Self { sizes: vec![SMALL, hundred], rounds: 5, idle: Duration::from_secs(3) }
+        Self { sizes: vec![SMALL, MIDDLE], rounds: 5, idle: Duration::from_secs(3) }
     }
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Report {
     /// Milliseconds to build a table of 65,537 slots for 10, 100 and 1,000 backends of mixed weights.
     pub table_build_ms: [f64; 3],
@@ -64,7 +82,7 @@ pub struct Report {
 }
 
 /// Of some rounds.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Spread {
     pub median: f64,
     pub least: f64,
@@ -80,7 +98,7 @@ impl Spread {
 }
 
 /// Durations are milliseconds.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Row {
     pub size: Size,
     /// From the start of `balancer reload` to its end, all of this being new.
@@ -97,6 +115,8 @@ pub struct Row {
     pub scrape_bytes: usize,
     /// Of one service.
     pub page: Spread,
+    /// From the start of `balancer status SERVICE` to its end.
+    pub status: Spread,
     /// From the start of `balancer check` to its end.
     pub check: Spread,
     /// From the start of a controller until it answers, taking all of this over.
@@ -133,13 +153,22 @@ fn measure(size: Size, plan: &Plan, progress: &impl Fn(&str)) -> Result<Row> {
         ensure!(Instant::now() < deadline, "not applied:\n{}", controller.log());
         std::thread::sleep(Duration::from_millis(20));
     }
-    progress("idle");
-    // What a change leaves to be done is no idling.
-    std::thread::sleep(Duration::from_secs(2));
-    let idle_percent = idle(&controller, plan.idle)?;
+    let mut idle_percent = 0.0;
+    if !plan.idle.is_zero() {
+        progress("idle");
+        // What a change leaves to be done is no idling.
+        std::thread::sleep(Duration::from_secs(2));
+        idle_percent = idle(&controller, plan.idle)?;
+    }
     progress("scrape");
     let (scrape, scrape_bytes) = http(&lab, "/metrics", plan.rounds)?;
     let (page, _) = http(&lab, "/metrics?service=s0", plan.rounds)?;
+    let status = (0..plan.rounds).map(|_| {
+        let start = Instant::now();
+        controller.done(&["status", &last])?;
+        Ok(start.elapsed().as_secs_f64() * 1e3)
+    });
+    let status = Spread::of(status.collect::<Result<_>>()?);
     progress("weight");
     let service = format!("s{}/b1", 7.min(size.services - 1));
     let (mut weights, mut commands) = (Vec::new(), Vec::new());
@@ -176,6 +205,7 @@ fn measure(size: Size, plan: &Plan, progress: &impl Fn(&str)) -> Result<Row> {
         scrape,
         scrape_bytes,
         page,
+        status,
         check: Spread::of(check),
         start,
         resident_mib,

@@ -2,6 +2,7 @@
 
 pub mod control;
 mod frame;
+pub mod judge;
 pub mod live;
 pub mod packets;
 pub mod path;

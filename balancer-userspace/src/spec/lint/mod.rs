@@ -7,6 +7,7 @@ mod loads;
 mod node;
 mod reweighed;
 mod services;
+mod tables;
 mod weights;
 
 use std::collections::{HashMap, HashSet};
@@ -71,6 +72,7 @@ impl Loaded {
         weights::check(&lint);
         services::weights(&lint);
         services::check(&lint);
+        tables::check(&lint);
         alike::servers(&lint);
         alike::sites(&lint);
         host::check(&lint);

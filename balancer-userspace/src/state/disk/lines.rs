@@ -95,7 +95,8 @@ mod tests {
         let disk = Disk::open(directory.path()).unwrap();
         assert!(!disk.append_line(HISTORY, &1).unwrap(), "there is no file");
         disk.save_lines(HISTORY, &[1, 2]).unwrap();
-        let inode = || std::os::unix::fs::MetadataExt::ino(&fs::metadata(directory.path().join("history.json")).unwrap());
+        let inode =
+            || std::os::unix::fs::MetadataExt::ino(&fs::metadata(directory.path().join("history.json")).unwrap());
         let before = inode();
         assert!(disk.append_line(HISTORY, &3).unwrap());
         assert_eq!((lines(&disk), inode()), (vec![1, 2, 3], before));

@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use balancer_bench::live::Work;
 use balancer_bench::{control, live, packets, path};
 use comfy_table::{CellAlignment, Table, presets};
+use serde_json::Value;
 
 use crate::{Report, chart};
 
@@ -33,7 +34,12 @@ pub(crate) fn write(report: &Report) -> Result<()> {
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
     let results = docs.join("benchmarks");
     fs::create_dir_all(&results)?;
-    fs::write(results.join("results.json"), serde_json::to_string_pretty(report)? + "\n")?;
+    let file = results.join("results.json");
+    let mut figures: serde_json::Map<String, Value> =
+        serde_json::from_str(&fs::read_to_string(&file).unwrap_or_else(|_| "{}".to_owned()))?;
+    let Value::Object(measured) = serde_json::to_value(report)? else { bail!("a report is an object") };
+    figures.extend(measured);
+    fs::write(&file, serde_json::to_string_pretty(&figures)? + "\n")?;
     if let Some(rows) = &report.live {
         chart::live(&results.join("live.svg"), rows)?;
     }
@@ -43,18 +49,29 @@ pub(crate) fn write(report: &Report) -> Result<()> {
     let file = docs.join("benchmarks.md");
     let page = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
     let (before, rest) = page.split_once(BEGIN).context("no beginning of results in docs/benchmarks.md")?;
-    let (_, after) = rest.split_once(END).context("no end of results in docs/benchmarks.md")?;
-    fs::write(&file, format!("{before}{BEGIN}{}{END}{after}", markdown(report)))?;
+    let (results, after) = rest.split_once(END).context("no end of results in docs/benchmarks.md")?;
+    fs::write(&file, format!("{before}{BEGIN}{}{END}{after}", replaced(results, report)))?;
     Ok(())
 }
 
-fn markdown(report: &Report) -> String {
-    let one = |section: Section| {
-        let chart =
-            section.chart.map(|name| format!("\n![{}](benchmarks/{name})\n", section.title)).unwrap_or_default();
-        format!("\n## {}\n\n{}\n\n{}\n{chart}", section.title, section.notes, section.table)
-    };
-    format!("\nOn {}.\n", report.machine) + &sections(report).into_iter().map(one).collect::<String>() + "\n"
+/// The results with the sections that were measured in the place of those that were there.
+fn replaced(results: &str, report: &Report) -> String {
+    let mut parts = results.split("\n## ");
+    parts.next();
+    let mut there: Vec<String> = parts.map(|part| format!("\n## {}\n", part.trim_end())).collect();
+    for section in sections(report) {
+        let new = markdown(&section);
+        match there.iter_mut().find(|part| part.starts_with(&format!("\n## {}\n", section.title))) {
+            Some(part) => *part = new,
+            None => there.push(new),
+        }
+    }
+    format!("\nOn {}.\n", report.machine) + &there.concat() + "\n"
+}
+
+fn markdown(Section { title, notes, table, chart }: &Section) -> String {
+    let chart = chart.map(|name| format!("\n![{title}](benchmarks/{name})\n")).unwrap_or_default();
+    format!("\n## {title}\n\n{notes}\n\n{table}\n{chart}")
 }
 
 fn sections(report: &Report) -> Vec<Section> {
@@ -170,7 +187,7 @@ type Figure<'a> = &'a dyn Fn(&control::Row) -> String;
 
 fn control_section(report: &control::Report) -> Section {
     let ms = |spread: control::Spread| format!("{:.1} ({:.1} to {:.1})", spread.median, spread.least, spread.most);
-    let figures: [(&str, Figure<'_>); 11] = [
+    let figures: [(&str, Figure<'_>); 12] = [
         ("slots of a table", &|row| row.size.table_size.to_string()),
         ("apply all from nothing, ms", &|row| format!("{:.0}", row.apply)),
         ("one weight, in force, ms", &|row| ms(row.weight)),
@@ -178,6 +195,7 @@ fn control_section(report: &control::Report) -> Section {
         ("reload with one weight changed, ms", &|row| ms(row.reload)),
         ("`/metrics`, ms", &|row| format!("{}, {:.1} MB", ms(row.scrape), row.scrape_bytes as f64 / 1e6)),
         ("`/metrics?service=NAME`, ms", &|row| ms(row.page)),
+        ("`balancer status SERVICE`, ms", &|row| ms(row.status)),
         ("`balancer check`, ms", &|row| ms(row.check)),
         ("start and take over, ms", &|row| ms(row.start)),
         ("idle, % of a core", &|row| format!("{:.2}", row.idle_percent)),

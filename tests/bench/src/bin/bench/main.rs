@@ -25,8 +25,11 @@ struct Cli {
     /// Short and rough: shows that everything runs
     #[arg(long, alias = "short")]
     quick: bool,
-    /// Write tables, charts and JSON into docs; all parts are measured, and everything to compare with must be there
-    #[arg(long, conflicts_with_all = ["parts", "only", "quick"])]
+    /// Of the control part: these configs, such as 100x32 for 100 services with 32 backends each
+    #[arg(long, value_name = "SERVICESxBACKENDS", value_delimiter = ',', conflicts_with = "docs")]
+    size: Vec<control::Size>,
+    /// Write tables, charts and JSON into docs, of the parts that are measured; everything to compare with must be there
+    #[arg(long, conflicts_with_all = ["only", "quick"])]
     docs: bool,
 }
 
@@ -58,7 +61,7 @@ struct Report {
 
 fn main() -> Result<()> {
     let cli = Cli::parse();
-    if cli.docs {
+    if cli.docs && (cli.parts.is_empty() || cli.parts.contains(&Part::Path)) {
         let missing = path::missing();
         ensure!(
             missing.is_empty(),
@@ -88,7 +91,10 @@ fn measure(cli: &Cli, progress: impl Fn(&str) + Copy) -> Result<Report> {
         report.packets = Some(packets::run(&cli.only, progress)?);
     }
     if wanted(Part::Control) {
-        let plan = if cli.quick { control::Plan::short() } else { control::Plan::whole() };
+        let mut plan = if cli.quick { control::Plan::short() } else { control::Plan::whole() };
+        if !cli.size.is_empty() {
+            plan.sizes.clone_from(&cli.size);
+        }
         report.control = Some(control::run(&plan, progress)?);
     }
     if wanted(Part::Live) {
