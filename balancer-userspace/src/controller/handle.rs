@@ -4,8 +4,10 @@ use futures::FutureExt;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::control::api::Detached;
-use crate::controller::ahead::Ahead;
+use crate::controller::ahead::{self, Ahead};
+use crate::controller::kernel::drafts::Drafts;
 pub use crate::controller::proposal::Caller;
+use crate::controller::proposal::Linted;
 pub use crate::controller::refusal::{Refusal, Unfit};
 use crate::controller::task::{Controller, Job};
 
@@ -54,6 +56,20 @@ impl Handle {
     pub(crate) async fn read_ahead(&self, file: &str, text: String) -> Result<Ahead, Refusal> {
         let path = self.run(|controller| Ok(controller.running.desired.path.clone())).await?;
         Ahead::of(file.to_owned(), text, path).await
+    }
+
+    /// Has the tables that a config would need made and tried beside the controller's task, which takes them with the config.
+    pub(crate) async fn draft(&self, linted: &Result<Linted, Refusal>) -> Drafts {
+        let Ok((loaded, _)) = linted else { return Drafts::default() };
+        let config = loaded.config.clone();
+        let outlining = |controller: &mut Controller| Ok((controller.running.outline(&config), config));
+        let Ok((outline, config)) = self.run(outlining).await else { return Drafts::default() };
+        let made = ahead::aside(move || {
+            // A large one takes a while to go.
+            drop(config);
+            outline.finish()
+        });
+        made.await.unwrap_or_default()
     }
 
     /// Answers `Ok` once every service has been programmed into the kernel.

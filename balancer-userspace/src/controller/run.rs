@@ -11,6 +11,7 @@ use crate::controller::ahead::Ahead;
 use crate::controller::desired::file;
 use crate::controller::examine;
 use crate::controller::handle::Handle;
+use crate::controller::kernel::drafts::Drafts;
 use crate::controller::kernel::fragments;
 use crate::controller::signals::Signals;
 use crate::controller::start;
@@ -73,9 +74,13 @@ impl Controller {
         let (handle, path) = (handle.clone(), self.running.desired.path.clone());
         tokio::spawn(async move {
             let ahead = Ahead::of_file(path).await;
+            let drafts = match &ahead {
+                Some(ahead) => handle.draft(&ahead.linted).await,
+                None => Drafts::default(),
+            };
             // Where the controller is stopping, nothing is to be reloaded.
             let job = move |controller: &mut Self| {
-                controller.reload_read(why, ahead);
+                controller.reload_read(why, ahead, drafts);
                 Ok(())
             };
             let _ = handle.run(job).await;

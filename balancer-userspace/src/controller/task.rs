@@ -13,6 +13,7 @@ use crate::control::api::{Detached, Reloaded};
 use crate::controller::ahead::Ahead;
 use crate::controller::desired::file::FileWatcher;
 use crate::controller::flows::NewFlows;
+use crate::controller::kernel::drafts::Drafts;
 use crate::controller::published::Published;
 use crate::controller::refusal::Refusal;
 use crate::controller::state::State;
@@ -56,20 +57,29 @@ impl Controller {
         outcome
     }
 
+    /// The same with tables that were made ahead.
+    pub(crate) fn change_with<T>(&mut self, drafts: Drafts, change: impl FnOnce(&mut State) -> T) -> T {
+        self.running.kernel.rehearsal.drafts = drafts;
+        let outcome = self.change(change);
+        self.running.kernel.rehearsal.drafts = Drafts::default();
+        outcome
+    }
+
     pub(crate) fn reload(
         &mut self,
         uid: Option<u32>,
         command: &str,
         ahead: Option<Ahead>,
+        drafts: Drafts,
     ) -> Result<Reloaded, Refusal> {
         self.manager.reloading();
-        let outcome = self.change(|state| state.reload(uid, command, ahead));
+        let outcome = self.change_with(drafts, |state| state.reload(uid, command, ahead));
         self.manager.ready(&self.running.in_force());
         outcome
     }
 
-    pub(crate) fn reload_read(&mut self, why: &str, ahead: Option<Ahead>) {
-        match self.reload(None, why, ahead) {
+    pub(crate) fn reload_read(&mut self, why: &str, ahead: Option<Ahead>, drafts: Drafts) {
+        match self.reload(None, why, ahead, drafts) {
             Ok(done) => log::info!(
                 "config applied as generation {}: {} services added, {} removed, {} changed",
                 done.generation,

@@ -34,5 +34,6 @@ pub use kernel::KernelTables;
 pub use left::{Left, left};
 pub use load::{DataPlane, LoadError};
 pub use pins::{Lock, Pins};
+pub use published::Stamp;
 pub use shadow::Shadow;
 pub use table::{NewTable, TableCounts};

@@ -13,7 +13,7 @@ use super::table::empty_map;
 /// A sum over slots, each times an odd number of its own: one slot that differs always shows, and slots can be exchanged
 /// one by one without the others being read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Digest(u64);
+pub struct Digest(u64);
 
 impl Digest {
     pub(super) fn of(slots: &[Slot]) -> Self {
@@ -45,7 +45,18 @@ pub(super) struct Published {
     open: Option<Vec<Slot>>,
 }
 
+/// Which table stands at a place, and what was written to it: the same where neither is another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    id: u32,
+    digest: Digest,
+}
+
 impl Published {
+    pub(super) fn stamp(&self) -> Stamp {
+        Stamp { id: self.id, digest: self.digest }
+    }
+
     /// A new table with these slots.
     pub(super) fn new(slots: &[Slot]) -> Result<Self> {
         let count = slots.len() as u32;

@@ -44,7 +44,11 @@ impl DataPlane {
 impl Shadow {
     /// Has the shadow forward by the services and backends of `image` and by the owners in `tables`, which stand at their
     /// places. Open slots are closed there: what matters is where new flows go.
-    pub fn prepare(&mut self, mut image: Image, tables: &[(u32, NewTable)]) -> Result<()> {
+    pub fn prepare<'t>(
+        &mut self,
+        mut image: Image,
+        tables: impl IntoIterator<Item = &'t (u32, NewTable)>,
+    ) -> Result<()> {
         // Who may open flows, what QUIC packets say and which flows there were is not what tables decide.
         let apart = flags::GUARDED | flags::QUIC | flags::FORMER | flags::TRACK_ALL;
         image.index.entries.values_mut().chain(image.prefixes.values_mut()).for_each(|entry| entry.flags &= !apart);

@@ -13,7 +13,7 @@ use balancer_common::slot::{BackendIndex, Slot};
 
 use super::image::{Changes, Image, TableState};
 use super::load::{CLOCK, DataPlane, HEAD, IDENTITY, INDEX};
-use super::published::Published;
+use super::published::{Published, Stamp};
 use super::syscall;
 use super::table::{NewTable, pin_over};
 use crate::plan::LpmPrefix;
@@ -81,6 +81,11 @@ impl DataPlane {
         anyhow::ensure!(table.id == seen, "the program sees table {seen} where {} was published", table.id);
         anyhow::ensure!(table.count() == slots, "the table has {} slots instead of {slots}", table.count());
         Ok(table.read())
+    }
+
+    /// Which table of ours stands at a place.
+    pub fn stamp(&self, place: u32) -> Option<Stamp> {
+        self.tables.get(&place).map(Published::stamp)
     }
 
     /// What the kernel holds of a table of ours, whether or not the program sees it.

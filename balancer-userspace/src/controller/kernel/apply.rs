@@ -8,8 +8,10 @@ use balancer_common::layout::flags;
 use balancer_common::slot::Slot;
 
 use crate::controller::flows::NewFlows;
+use crate::controller::kernel::drafts::Drafts;
 use crate::controller::kernel::journal_entry::table_of;
 use crate::controller::kernel::placement::Placement;
+use crate::controller::kernel::tables::{Making, NewTables};
 use crate::controller::kernel::{Kernel, KernelService, Knowledge};
 use crate::dataplane::{Changes, Image, TableCounts, TableState};
 use crate::model::{ServiceName, Services};
@@ -24,6 +26,8 @@ pub(crate) struct Prepared {
     pub(crate) changes: Changes,
     /// Services whose tables change.
     pub(crate) changed: Vec<ServiceName>,
+    /// Places of tables that were tried ahead.
+    pub(crate) tried: BTreeSet<u32>,
 }
 
 impl Kernel {
@@ -53,6 +57,7 @@ impl Kernel {
         removed: Vec<ServiceName>,
         tables: Option<TableState>,
         given: &Placement,
+        drafts: Drafts,
     ) -> Result<Prepared> {
         let resync = tables.is_some();
         let few = if resync || !removed.is_empty() { None } else { self.changed_entries(&plans) };
@@ -64,14 +69,15 @@ impl Kernel {
             }
         };
         let mut tables = tables.unwrap_or_default();
-        let (publish, changed) = self.new_tables(services, &plans, &mut tables, resync, &mut changes, given)?;
+        let mut making = Making { tables: &mut tables, all: resync, given, drafts };
+        let NewTables { publish, changed, tried } = self.new_tables(services, &plans, &mut making, &mut changes)?;
         self.guard_changes(&plans, &removed, &mut changes, resync)?;
         changes.former.clone_from(&given.former);
         changes.remove_tables.clone_from(&given.freed_tables);
         changes.remove_tables.extend(unwanted_tables(&plans, tables));
         changes.remove_tracks = given.freed_numbers.iter().map(|number| u32::from(*number)).collect();
         changes.publish = publish;
-        Ok(Prepared { plans, removed, wanted, changes, changed })
+        Ok(Prepared { plans, removed, wanted, changes, changed, tried })
     }
 
     /// Writes what was prepared. Answers what the tables that were published hold, by place.

@@ -5,6 +5,7 @@ pub(crate) mod allocate;
 pub(crate) mod apply;
 pub(crate) mod build;
 pub(crate) mod counters;
+pub(crate) mod drafts;
 pub(crate) mod entrance;
 pub(crate) mod entry;
 pub(crate) mod fill;
@@ -12,6 +13,7 @@ pub(crate) mod fragments;
 pub(crate) mod interfaces;
 pub(crate) mod journal_entry;
 pub(crate) mod lookups;
+pub(crate) mod outline;
 pub(crate) mod owners;
 pub(crate) mod pcap;
 pub(crate) mod placement;
@@ -51,6 +53,15 @@ pub(crate) struct KernelService {
     /// When its table last changed, and the counters then.
     pub(crate) changed: NewFlows,
     pub(crate) tracked: Tracked,
+}
+
+impl KernelService {
+    /// Whether its table, where it stands, is the one of this plan.
+    pub(crate) fn holds(&self, plan: &ServicePlan) -> bool {
+        self.plan.same_table(plan)
+            && self.plan.entry.table == plan.entry.table
+            && !plan.dead.iter().any(|dead| self.counts.settled.contains_key(dead))
+    }
 }
 
 /// What is known of the tables in the kernel.

@@ -5,16 +5,42 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::Result;
 use balancer_common::slot::{BackendIndex, Slot};
 
+use crate::controller::kernel::Kernel;
 use crate::controller::kernel::build::in_parallel;
+use crate::controller::kernel::drafts::{Draft, Drafts};
 use crate::controller::kernel::placement::Placement;
-use crate::controller::kernel::{Kernel, KernelService};
 use crate::dataplane::{Changes, Image, NewTable, Opened, TableState};
 use crate::model::{ServiceName, Services};
 use crate::plan::{ServicePlan, step};
 use crate::service_manager;
 
-/// Tables to publish, by place, and the services whose tables changed.
-pub(crate) type NewTables = (Vec<(u32, NewTable)>, Vec<ServiceName>);
+/// What is known when tables are made.
+pub(crate) struct Making<'a> {
+    /// As they were read back; those that nobody wants are left in it.
+    pub(crate) tables: &'a mut TableState,
+    /// Every table is compared with what was read back.
+    pub(crate) all: bool,
+    pub(crate) given: &'a Placement,
+    pub(crate) drafts: Drafts,
+}
+
+/// Tables to publish, by place.
+#[derive(Default)]
+pub(crate) struct NewTables {
+    pub(crate) publish: Vec<(u32, NewTable)>,
+    /// Services whose tables changed.
+    pub(crate) changed: Vec<ServiceName>,
+    /// Places of those that were tried ahead.
+    pub(crate) tried: BTreeSet<u32>,
+}
+
+/// A table to be made, or one that was made ahead.
+struct Outdated<'p> {
+    name: &'p ServiceName,
+    plan: &'p ServicePlan,
+    before: Option<Vec<Slot>>,
+    draft: Option<Draft>,
+}
 
 impl Kernel {
     /// What the maps should hold once `plans` are in force.
@@ -79,43 +105,24 @@ impl Kernel {
         Some(changes)
     }
 
-    /// Tables that differ from those in the kernel, and whose they are. Leaves in `tables` those that nobody wants.
+    /// Tables that differ from those in the kernel, and whose they are.
     pub(crate) fn new_tables(
         &self,
         services: &Services,
         plans: &[(ServiceName, ServicePlan)],
-        tables: &mut TableState,
-        all: bool,
+        making: &mut Making<'_>,
         changes: &mut Changes,
-        given: &Placement,
     ) -> Result<NewTables> {
-        let outdated: Vec<_> = plans
+        let all = making.all;
+        let outdated: Vec<Outdated<'_>> = plans
             .iter()
-            .filter(|(name, plan)| {
-                let same = |p: &KernelService| {
-                    p.plan.same_table(plan)
-                        && p.plan.entry.table == plan.entry.table
-                        && !plan.dead.iter().any(|dead| p.counts.settled.contains_key(dead))
-                };
-                all || !self.programmed.get(name).is_some_and(same)
-            })
-            .map(|(name, plan)| {
-                let place = plan.entry.table;
-                let before = tables.remove(&place).or_else(|| {
-                    if given.returning.contains(&place) {
-                        return self.plane.read_table(place, plan.table_size.get()).ok();
-                    }
-                    // Not where the place is a new one.
-                    let there = self.programmed.get(name).filter(|p| p.plan.entry.table == place)?;
-                    self.plane.written_table(place, || there.plan.settled_slots()).ok()
-                });
-                // A table of another mapping says nothing about these slots.
-                let follows = given.returning.contains(&place) || !given.begins_former(plan.entry.number);
-                let same_size = |slots: &Vec<Slot>| slots.len() == plan.table_size.get() as usize;
-                (name, plan, before.filter(|slots| follows && same_size(slots)))
-            })
+            .filter(|(name, plan)| all || !self.programmed.get(name).is_some_and(|there| there.holds(plan)))
+            .map(|(name, plan)| self.outdated(name, plan, making))
             .collect();
-        let built = in_parallel(&outdated, |(_, plan, before)| -> Result<_> {
+        let built = in_parallel(&outdated, |Outdated { plan, before, draft, .. }| -> Result<_> {
+            if draft.is_some() {
+                return Ok(None);
+            }
             let alive = |index: BackendIndex| !plan.dead.contains(&index);
             let step = step(before.as_deref(), &plan.owners(), plan.keeps, alive);
             // A table adopted from an earlier controller stays where it is the same to the bit.
@@ -123,12 +130,16 @@ impl Kernel {
             service_manager::progress();
             Ok(if same { None } else { Some((NewTable::new(&step.slots)?, step.moved)) })
         });
-        let (mut publish, mut changed) = (Vec::new(), Vec::new());
-        for ((name, plan, _), table) in outdated.into_iter().zip(built) {
-            let table: Option<(NewTable, Vec<u32>)> = table?;
-            changed.push(name.clone());
+        let mut new = NewTables::default();
+        for (Outdated { name, plan, draft, .. }, table) in outdated.into_iter().zip(built) {
+            let mut table: Option<(NewTable, Vec<u32>)> = table?;
+            if let Some(Draft { table: made, moved, tried, .. }) = draft {
+                new.tried.extend(tried.then_some(plan.entry.table));
+                table = Some((made, moved));
+            }
+            new.changed.push(name.clone());
             let entry = plan.entry;
-            let began_former = given.begins_former(entry.number);
+            let began_former = making.given.begins_former(entry.number);
             let slots = match &table {
                 _ if began_former => Some((0..entry.table_size).collect()),
                 Some((table, moved)) if table.counts.open > 0 => Some(moved.clone()),
@@ -136,16 +147,36 @@ impl Kernel {
             };
             if let Some(slots) = slots {
                 let number = u32::from(entry.number);
-                changes.opened.push(Opened { number, table_size: entry.table_size, slots, now: given.now });
+                changes.opened.push(Opened { number, table_size: entry.table_size, slots, now: making.given.now });
                 let entries = services.by_name(name).map_or(1, |service| service.connections.flow_table);
                 changes.flow_tables.push((number, entries));
             }
-            publish.extend(table.map(|(table, _)| (entry.table, table)));
+            new.publish.extend(table.map(|(table, _)| (entry.table, table)));
         }
         for (name, plan) in plans.iter().filter(|(_, plan)| plan.tracks_all()) {
             let entries = services.by_name(name).map_or(1, |service| service.connections.flow_table);
             changes.flow_tables.push((u32::from(plan.entry.number), entries));
         }
-        Ok((publish, changed))
+        Ok(new)
+    }
+
+    fn outdated<'p>(&self, name: &'p ServiceName, plan: &'p ServicePlan, making: &mut Making<'_>) -> Outdated<'p> {
+        let (place, given) = (plan.entry.table, making.given);
+        let draft = making.drafts.take(name, plan, self.plane.stamp(place));
+        if !making.all && draft.is_some() {
+            return Outdated { name, plan, before: None, draft };
+        }
+        let before = making.tables.remove(&place).or_else(|| {
+            if given.returning.contains(&place) {
+                return self.plane.read_table(place, plan.table_size.get()).ok();
+            }
+            // Not where the place is a new one.
+            let there = self.programmed.get(name).filter(|p| p.plan.entry.table == place)?;
+            self.plane.written_table(place, || there.plan.settled_slots()).ok()
+        });
+        // A table of another mapping says nothing about these slots.
+        let follows = given.returning.contains(&place) || !given.begins_former(plan.entry.number);
+        let same_size = |slots: &Vec<Slot>| slots.len() == plan.table_size.get() as usize;
+        Outdated { name, plan, before: before.filter(|slots| follows && same_size(slots)), draft: None }
     }
 }

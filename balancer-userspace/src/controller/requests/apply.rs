@@ -8,6 +8,7 @@ use super::request::{LARGEST_CONFIG, Method, Request};
 use crate::control::api;
 use crate::controller::ahead::Ahead;
 use crate::controller::handle::{Caller, Handle, Refusal};
+use crate::controller::kernel::drafts::Drafts;
 use crate::controller::proposal::{ChangeRequest, Proposal};
 use crate::doctor;
 
@@ -57,6 +58,7 @@ impl Request for Apply {
 
     async fn answer(mut self, handle: Handle, caller: Caller) -> Result<Self::Answer, Refusal> {
         let Ahead { text, linted } = handle.read_ahead(&self.file, std::mem::take(&mut self.text)).await?;
+        let drafts = if self.dry_run || self.guard.is_some() { Drafts::default() } else { handle.draft(&linted).await };
         let links = if self.dry_run { Some(doctor::links().await) } else { None };
         let proposal = Self { text, ..self }.proposal(caller);
         handle
@@ -64,7 +66,7 @@ impl Request for Apply {
                 if let (Some(links), Ok((loaded, _))) = (links, &linted) {
                     controller.running.kernel.refuse_unattachable(&loaded.config, &links)?;
                 }
-                controller.change(|state| state.propose(&proposal, linted))
+                controller.change_with(drafts, |state| state.propose(&proposal, linted))
             })
             .await
     }

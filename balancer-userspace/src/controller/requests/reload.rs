@@ -6,6 +6,7 @@ use super::request::{Method, Request};
 use crate::control::api;
 use crate::controller::ahead::Ahead;
 use crate::controller::handle::{Caller, Handle, Refusal};
+use crate::controller::kernel::drafts::Drafts;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reload {}
@@ -26,6 +27,10 @@ impl Request for Reload {
     async fn answer(self, handle: Handle, caller: Caller) -> Result<Self::Answer, Refusal> {
         let path = handle.run(|controller| Ok(controller.running.desired.path.clone())).await?;
         let ahead = Ahead::of_file(path).await;
-        handle.run(move |controller| controller.reload(Some(caller.uid), "reload", ahead)).await
+        let drafts = match &ahead {
+            Some(ahead) => handle.draft(&ahead.linted).await,
+            None => Drafts::default(),
+        };
+        handle.run(move |controller| controller.reload(Some(caller.uid), "reload", ahead, drafts)).await
     }
 }

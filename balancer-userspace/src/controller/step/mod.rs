@@ -1,6 +1,7 @@
 //! The step from what runs to what should run.
 
 pub(crate) mod disk;
+pub(crate) mod outline;
 pub(crate) mod reason;
 pub(crate) mod settle;
 
@@ -113,11 +114,12 @@ impl State {
             }
         }
         let services = &self.desired.config.services;
-        let prepared = self.kernel.prepare(services, plans, removed, tables, given)?;
+        let drafts = std::mem::take(&mut self.kernel.rehearsal.drafts);
+        let prepared = self.kernel.prepare(services, plans, removed, tables, given, drafts)?;
         if let Some(trial) = trial
             && (!prepared.changes.is_empty() || resync)
         {
-            self.kernel.try_tables(trial, services, &prepared.plans, &prepared.changes)?;
+            self.kernel.try_tables(trial, services, &prepared)?;
         }
         Ok(prepared)
     }

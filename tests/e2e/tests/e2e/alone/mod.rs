@@ -1,6 +1,7 @@
 //! What measures times and rates, or takes all of the machine: nothing runs beside it.
 
 mod blind;
+mod busy;
 mod connections;
 mod doctor;
 mod drift;
