@@ -9,6 +9,7 @@
 mod disk;
 mod private;
 mod replace;
+mod writing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -27,6 +28,7 @@ pub use self::private::{leftovers, make_private};
 pub(crate) use self::replace::write_private;
 use self::replace::{Durable, write_whole};
 pub use self::replace::{StagedFile, replace_file, stage_file};
+pub use self::writing::Writing;
 use crate::dataplane::Counters;
 use crate::health::Health;
 use crate::model::{BackendId, ServiceName};
@@ -204,6 +206,12 @@ impl StateDir {
         self.disk.save(OVERRIDES, overrides)
     }
 
+    /// The same beside what the caller does meanwhile.
+    pub fn begin_overrides(&self, overrides: &Overrides) -> Writing {
+        let (disk, overrides) = (Arc::clone(&self.disk), overrides.clone());
+        Writing::begin(move || disk.save(OVERRIDES, &overrides))
+    }
+
     /// Findings that somebody accepted.
     pub fn accepted(&self) -> Vec<Accepted> {
         self.disk.read(ACCEPTED)
@@ -260,9 +268,16 @@ impl StateDir {
 
     /// # Errors
     /// Where they are not on disk.
-    /// Records of the history, oldest first.
-    pub fn generations<Record: DeserializeOwned>(&self) -> Vec<Record> {
-        self.disk.read_lines(HISTORY)
+    pub fn save_generations<Record: Serialize>(&self, records: &[Record]) -> Result<()> {
+        self.disk.save_lines(HISTORY, records)
+    }
+
+    /// One more record, behind those that were saved last. Answers `false` where all of them must be saved.
+    ///
+    /// # Errors
+    /// Where it is not on disk.
+    pub fn append_generation<Record: Serialize>(&self, record: &Record) -> Result<bool> {
+        self.disk.append_line(HISTORY, record)
     }
 
     /// The content of a config file that was in force, by its SHA-256.

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 
 use crate::history::Entry;
+use crate::state::Writing;
 
 /// A file of what is in force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,6 +39,8 @@ pub(crate) struct Unwritten {
     pub(crate) parts: BTreeMap<Part, String>,
     /// Records that the history has not taken, oldest first.
     pub(crate) records: Vec<Entry>,
+    /// What commands set, while it is being written.
+    pub(crate) writing: Option<Writing>,
 }
 
 impl Unwritten {

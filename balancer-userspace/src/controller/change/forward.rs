@@ -82,7 +82,7 @@ impl State {
             Dirty::Differing(services) => self.out_of_weight(services),
             Dirty::Only(services) => services,
         };
-        self.keep(Part::Overrides).map_err(failed)?;
+        self.begin_overrides();
         self.reconcile(dirty, change).map_err(failed)?;
         if let Some(staged) = staged {
             self.desired.put_config(staged)?;

@@ -11,7 +11,31 @@ impl State {
     /// # Errors
     /// Why it could not be written.
     pub(crate) fn keep(&mut self, part: Part) -> Result<()> {
+        if part == Part::Overrides {
+            // Or what is older would come later.
+            self.end_writing().ok();
+        }
         let outcome = self.write(part);
+        self.noted(part, outcome)
+    }
+
+    /// Begins to write what commands set. The step waits for it before it writes to the kernel.
+    pub(crate) fn begin_overrides(&mut self) {
+        self.end_writing().ok();
+        self.unwritten.writing = Some(self.store.begin_overrides(&self.desired.overrides));
+    }
+
+    /// Waits for what is being written.
+    ///
+    /// # Errors
+    /// Why it could not be written.
+    pub(crate) fn end_writing(&mut self) -> Result<()> {
+        let Some(writing) = self.unwritten.writing.take() else { return Ok(()) };
+        let outcome = writing.end();
+        self.noted(Part::Overrides, outcome)
+    }
+
+    fn noted(&mut self, part: Part, outcome: Result<()>) -> Result<()> {
         if self.unwritten.note(part, &outcome) {
             match &outcome {
                 Ok(()) => log::info!("on disk again: {}", part.says()),

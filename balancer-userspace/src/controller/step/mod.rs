@@ -64,6 +64,8 @@ impl State {
             self.kernel.knowledge = Knowledge::InStep;
         }
         let mut prepared = prepared?;
+        // What commands set is on disk before the kernel has it.
+        self.end_writing()?;
         if prepared.changes.is_empty() && !resync {
             self.kernel.note_same(prepared.plans, given);
             return Ok(Vec::new());

@@ -55,6 +55,54 @@ fn agreed(controller: &Controller<'_>) -> Result<u32> {
     Ok(weight)
 }
 
+/// The weight by command: the same on disk, in the kernel, in the history and in what the controller says.
+fn commanded(controller: &Controller<'_>) -> Result<u32> {
+    let status = controller.wait_all_up()?;
+    let backend = &status.services[0].backends[0];
+    let wanted = f64::from(backend.weight) / f64::from(backend.weight + 100);
+    ensure!(backend.share.kernel.is_some_and(|share| (share - wanted).abs() < 1e-3), "{backend:?}");
+    controller.done(&["history", "--verify"])?;
+    let records = controller.records()?;
+    let last = records.last().context("no history")?;
+    let recorded = last.overrides.values().next().and_then(|set| set.weight);
+    ensure!(recorded.unwrap_or(100) == backend.weight, "{backend:?}, and the history ends with {last:?}");
+    Ok(backend.weight)
+}
+
+#[test]
+fn no_crash_in_a_weight_leaves_half_of_it() -> Result<()> {
+    let web = Web::new(2)?;
+    let mut controller = Controller::start(&web.lab.balancer, &web.config(&[100, 100]))?;
+    let (mut killed, mut weight) = (0, 200);
+    // Its files: what commands set, the generation's number twice, the history.
+    for (call, places) in [("fsync", 1..=4), ("fdatasync", 1..=2), ("rename", 1..=6), ("bpf", 5..=5)] {
+        for place in places {
+            let before = commanded(&controller)?;
+            weight += 1;
+            let mut strace = killer(&controller, call, place)?;
+            let asked = ["weight", "web/b0", &weight.to_string(), "--accept", "BAL016,BAL019", "--reason", "a try"];
+            let is_done = controller.cli(&asked)?.status.success();
+            if is_done {
+                strace.kill()?;
+            } else {
+                controller.ended()?;
+                killed += 1;
+            }
+            strace.wait()?;
+            if !is_done {
+                controller.run().with_context(|| format!("after a kill at {call} {place}"))?;
+            }
+            let after = commanded(&controller).with_context(|| format!("after {call} {place}"))?;
+            ensure!(after == weight || (after == before && !is_done), "after {call} {place}: {before}, then {after}");
+            if is_done {
+                break;
+            }
+        }
+    }
+    ensure!(killed >= 5, "{killed} kills");
+    Ok(())
+}
+
 #[test]
 fn no_crash_in_an_apply_leaves_half_of_it_or_breaks_a_connection() -> Result<()> {
     let web = Web::new(2)?;
