@@ -2,10 +2,7 @@
 
 mod blind;
 mod connections;
-mod doctor;
 mod drift;
-mod drill;
-mod interfaces;
 mod loadtest;
 mod outages;
 mod rehearse;
