@@ -120,14 +120,20 @@ fn filter(failures: &[Failure]) -> String {
     failures.iter().map(one).collect::<Vec<_>>().join(" | ")
 }
 
+/// A panic says in its first line where it is, and in the next what it is.
+fn is_place(line: &str) -> bool {
+    line.starts_with("thread '") && line.contains(" panicked at ")
+}
+
 /// Tests that failed, by a report in JUnit's format.
 fn failures(report: &str) -> Result<Vec<Failure>> {
     let document = roxmltree::Document::parse(report).context("reading nextest's report")?;
     let cases = document.descendants().filter(|node| node.has_tag_name("testcase"));
     let failed = cases.filter_map(|case| {
         let failure = case.children().find(|node| node.has_tag_name("failure") || node.has_tag_name("error"))?;
-        let said = ["message", "type"].into_iter().filter_map(|name| failure.attribute(name)).chain(failure.text());
-        let why = said.flat_map(str::lines).map(str::trim).find(|line| !line.is_empty()).unwrap_or("nothing was said");
+        let said = failure.attribute("message").into_iter().chain(failure.text()).chain(failure.attribute("type"));
+        let mut lines = said.flat_map(str::lines).map(str::trim).filter(|line| !line.is_empty() && !is_place(line));
+        let why = lines.next().unwrap_or("nothing was said");
         let attribute = |name| case.attribute(name).unwrap_or_default().to_owned();
         Some(Failure { binary: attribute("classname"), test: attribute("name"), why: why.chars().take(300).collect() })
     });
@@ -143,7 +149,7 @@ mod tests {
   <testsuite name="balancer-e2e::e2e" tests="3" failures="2">
     <testcase name="alone::a" classname="balancer-e2e::e2e" time="1.0"></testcase>
     <testcase name="together::b" classname="balancer-e2e::e2e" time="1.0">
-      <failure message="Error: not within 5s: down&#10;second line" type="test failure with exit code 1">more</failure>
+      <failure message="thread 'x' (1) panicked at a.rs:1:1&#10;Error: not within 5s: down&#10;second line" type="test failure with exit code 1">more</failure>
       <system-out>x</system-out>
     </testcase>
     <testcase name="together::c" classname="balancer-e2e::e2e" time="1.0">
@@ -155,13 +161,9 @@ mod tests {
     #[test]
     fn what_failed_is_read_from_the_report() {
         let failed = failures(REPORT).unwrap();
-        let failure = |test: &str, why: &str| Failure {
-            binary: "balancer-e2e::e2e".into(),
-            test: test.into(),
-            why: why.into(),
-        };
-        let wanted =
-            [failure("together::b", "Error: not within 5s: down"), failure("together::c", "test timeout")];
+        let failure =
+            |test: &str, why: &str| Failure { binary: "balancer-e2e::e2e".into(), test: test.into(), why: why.into() };
+        let wanted = [failure("together::b", "Error: not within 5s: down"), failure("together::c", "test timeout")];
         assert_eq!(failed, wanted);
         assert_eq!(
             filter(&failed),

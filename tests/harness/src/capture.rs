@@ -68,7 +68,7 @@ fn lock(frames: &Mutex<Frames>) -> MutexGuard<'_, Frames> {
 fn open(interface: &str) -> Result<Socket> {
     let every = (libc::ETH_P_ALL as u16).to_be();
     let socket = Socket::new(Domain::PACKET, Type::RAW, Some(i32::from(every).into())).context("a packet socket")?;
-    socket.set_read_timeout(Some(Duration::from_millis(50)))?;
+    socket.set_read_timeout(Some(Duration::from_millis(10)))?;
     socket.set_recv_buffer_size(64 << 20)?;
     // SAFETY: all zero is a valid `sockaddr_ll`.
     let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };

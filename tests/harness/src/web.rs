@@ -123,7 +123,8 @@ impl Service {
         );
         for (i, weight) in weights.iter().enumerate() {
             let address = Lab::backend4(i);
-            text += &format!("[[service.backend]]\nname = \"b{i}\"\naddress = \"{address}\"\nweight = {weight}\n{each}");
+            text +=
+                &format!("[[service.backend]]\nname = \"b{i}\"\naddress = \"{address}\"\nweight = {weight}\n{each}");
         }
         text
     }

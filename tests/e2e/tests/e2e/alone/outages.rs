@@ -29,7 +29,8 @@ struct Shop<'a> {
 impl<'a> Shop<'a> {
     /// A service under load, and nothing wrong.
     fn open(web: &'a Web, node: &str) -> Result<Self> {
-        let service = web.service(&[100; BACKENDS]).each(&format!("capacity = {{ new_flows_per_second = {CAPACITY} }}"));
+        let service =
+            web.service(&[100; BACKENDS]).each(&format!("capacity = {{ new_flows_per_second = {CAPACITY} }}"));
         let node = format!("[verify]\ninterval = \"{}s\"\n{node}", INTERVAL.as_secs());
         let controller = Controller::start(&web.lab.balancer, &service.node(&node).text())?;
         controller.wait_all_up()?;
