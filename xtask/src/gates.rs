@@ -4,32 +4,47 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use xtask::ebpf;
+use xtask::toolchain::{Toolchain, linker};
 
-use crate::{cargo, setup};
+use crate::{TESTED, cargo, setup};
 
-/// Gates that need no eBPF toolchain and no root, in the order of what they cost.
+/// All gates. They need neither root nor the eBPF toolchain.
 pub(crate) fn run() -> Result<()> {
-    let root = ebpf::root();
-    step("format", cargo().args(["fmt", "--all", "--check"]))?;
+    words()?;
+    code()
+}
+
+/// What tools of crates.io look at; they are installed where they are missing.
+pub(crate) fn words() -> Result<()> {
     setup::cargo_tool("typos", "typos-cli")?;
-    step("spelling", Command::new("typos").args(["--format", "brief", "."]).current_dir(root))?;
+    step("spelling", Command::new("typos").args(["--format", "brief", "."]).current_dir(ebpf::root()))?;
     setup::cargo_tool("cargo-deny", "cargo-deny")?;
     step(
         "licences, bans and sources",
         cargo().args(["deny", "--log-level", "error", "check", "licenses", "bans", "sources"]),
-    )?;
-    // The eBPF objects are not needed to look at code; a target directory of its own keeps the real build's objects.
-    let apart = |command: &mut Command| {
-        command.args(["--quiet", "--target-dir"]).arg(root.join("target/clippy")).env("BALANCER_SKIP_EBPF", "1");
-    };
+    )
+}
+
+/// What cargo looks at.
+pub(crate) fn code() -> Result<()> {
+    step("format", cargo().args(["fmt", "--all", "--check"]))?;
     let mut clippy = cargo();
     clippy.args(["clippy", "--locked", "--workspace", "--all-targets"]);
-    apart(&mut clippy);
+    beside_tests(&mut clippy);
     step("lints", clippy.args(["--", "-D", "warnings"]))?;
     let mut doc = cargo();
     doc.args(["doc", "--locked", "--workspace", "--no-deps", "--document-private-items"]);
-    apart(&mut doc);
+    beside_tests(&mut doc);
     step("documentation", doc.env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+/// Looks at what tests are built of, so that build scripts and macros are built once for both. Where the eBPF programs can't be
+/// built, an empty file stands for them, in a directory of its own.
+fn beside_tests(command: &mut Command) {
+    command.args(["--quiet", "--profile", TESTED]);
+    if Toolchain::find().is_err() || linker().is_err() {
+        command.arg("--target-dir").arg(ebpf::root().join("target/clippy")).env("BALANCER_SKIP_EBPF", "1");
+    }
 }
 
 fn step(name: &str, command: &mut Command) -> Result<()> {

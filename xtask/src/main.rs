@@ -2,10 +2,12 @@
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod ci;
 mod fuzz;
 mod gates;
 mod kernels;
 mod setup;
+mod suite;
 
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -43,9 +45,9 @@ enum Task {
         #[arg(long)]
         hold: bool,
     },
-    /// Set up, then run every test
+    /// Set up, then run every test; one that fails is run once more, alone, and named if it then passes
     Test {
-        /// Arguments for `cargo test`, such as the name of a test
+        /// Arguments for `cargo nextest run`, such as a part of a test's path; nothing is then run twice
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
@@ -70,12 +72,13 @@ enum Task {
         #[arg(long)]
         if_possible: bool,
     },
+    /// Everything that a change must pass: gates, every test, and Linux 6.1 where a virtual machine can be had
+    Ci,
     /// Build the release binary and pack it with config, unit file and documents
     Dist,
 }
 
-/// Every program of the product and of its tests. All packages at a time, always: another selection would have other features, and
-/// build what they share once more.
+/// Every program of the product and of its tests.
 const PROGRAMS: [&str; 1] = ["--bins"];
 
 /// The profile of what tests run.
@@ -107,28 +110,16 @@ fn run(task: Task) -> Result<ExitCode> {
             tool("demo", &flags.iter().filter(|(set, _)| *set).map(|(_, flag)| (*flag).to_owned()).collect::<Vec<_>>())
         }
         Task::Bench { args } => tool("bench", &args),
-        Task::Test { args } => {
-            setup::everything()?;
-            // They read what `balancer capture` writes, make servers slow, kill at system calls, change maps behind the
-            // balancer's back, run alert rules on recorded series, and the unit under systemd.
-            setup::tools(&[
-                ("tshark", "tshark"),
-                ("nft", "nftables"),
-                ("strace", "strace"),
-                ("bpftool", "bpftool"),
-                ("promtool", "prometheus"),
-                ("systemd-analyze", "systemd"),
-            ])?;
-            test(&args)
-        }
+        Task::Test { args } => test(&args),
         Task::Fuzz { seconds } => {
             setup::tools(&[("c++", "g++")])?;
             fuzz::run(seconds)
         }
         Task::Kernels { series, if_possible } => kernels::run(&series, if_possible, || {
             setup::everything()?;
-            build_release(&PROGRAMS)
+            build(TESTED, &suite::EVERYTHING)
         }),
+        Task::Ci => ci::run(),
         Task::Dist => {
             setup::everything()?;
             dist()
@@ -183,35 +174,13 @@ fn tool(name: &str, args: &[String]) -> Result<ExitCode> {
 }
 
 fn test(args: &[String]) -> Result<ExitCode> {
-    build(TESTED, &PROGRAMS)?;
-    let code = if args.is_empty() { test_all() } else { cargo_test(args, "1") };
-    // Tests that were killed could not clean up.
-    xtask::sweep::dead();
-    code
-}
-
-/// Unit tests side by side, then end-to-end tests: those that wait for conditions side by side, those that measure alone.
-fn test_all() -> Result<ExitCode> {
-    const TURNS: [(&[&str], &str); 4] = [
-        (&["--lib", "--bins", "--test", "lint"], "2"),
-        (&["--test", "e2e", "--", "together::"], "4"),
-        (&["--test", "e2e", "--", "alone::"], "1"),
-        (&["--test", "demo", "--test", "bench"], "1"),
-    ];
-    for (args, threads) in TURNS {
-        let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
-        if cargo_test(&args, threads)? != ExitCode::SUCCESS {
-            return Ok(ExitCode::FAILURE);
-        }
+    suite::prepare()?;
+    if !args.is_empty() {
+        return suite::some(args);
     }
-    Ok(ExitCode::SUCCESS)
-}
-
-fn cargo_test(args: &[String], threads: &str) -> Result<ExitCode> {
-    let mut command = cargo();
-    command.args(["test", "--profile", TESTED, "--locked"]).args(args);
-    command.env("RUST_TEST_THREADS", threads).env("RUST_BACKTRACE", "0");
-    wait(command)
+    let (code, flaky) = suite::all()?;
+    flaky.iter().for_each(|flaky| println!("{flaky}"));
+    Ok(code)
 }
 
 fn dist() -> Result<ExitCode> {

@@ -12,11 +12,16 @@ const TOOLS: &[(&str, &str)] =
 
 /// Makes sure that everything is there. Says a line for each thing it installs.
 pub(crate) fn everything() -> Result<()> {
+    everything_and(&[])
+}
+
+/// The same, with programs that are wanted beside.
+pub(crate) fn everything_and(more: &[(&str, &str)]) -> Result<()> {
     ensure!(
         is_root(),
         "this needs root: it makes network namespaces and loads programs into the kernel; run it as root (sudo -E)"
     );
-    tools(TOOLS)?;
+    tools(&[TOOLS, more].concat())?;
     if Toolchain::find().is_err() {
         apt(&["rustc-web", "cargo-web", "rust-web-src"])?;
         Toolchain::find()?;
@@ -27,14 +32,10 @@ pub(crate) fn everything() -> Result<()> {
     mount_bpffs()
 }
 
-/// Installs the packages of programs that are missing.
+/// Installs the packages of programs that are missing, all at once.
 pub(crate) fn tools(tools: &[(&str, &str)]) -> Result<()> {
-    for (tool, package) in tools {
-        if !is_on_path(tool) {
-            apt(&[package])?;
-        }
-    }
-    Ok(())
+    let missing: Vec<&str> = tools.iter().filter(|(tool, _)| !is_on_path(tool)).map(|(_, package)| *package).collect();
+    if missing.is_empty() { Ok(()) } else { apt(&missing) }
 }
 
 fn is_root() -> bool {

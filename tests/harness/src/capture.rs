@@ -3,10 +3,10 @@
 use std::io::Read;
 use std::mem::size_of;
 use std::os::fd::AsRawFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
@@ -15,42 +15,60 @@ use socket2::{Domain, Socket, Type};
 
 use crate::netns::Namespace;
 
+type Frames = Vec<Vec<u8>>;
+
 /// Frames seen at an interface since the start, both ways.
 pub struct Capture {
     stop: Arc<AtomicBool>,
-    worker: JoinHandle<Vec<Vec<u8>>>,
+    frames: Arc<Mutex<Frames>>,
+    worker: JoinHandle<()>,
 }
 
 impl Capture {
     pub fn start(namespace: &Namespace, interface: &str) -> Result<Self> {
         let mut socket = namespace.enter(|| open(interface))??;
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = stop.clone();
+        let (stop, frames) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Frames::new())));
+        let (stopped, seen) = (stop.clone(), frames.clone());
         let worker = std::thread::spawn(move || {
-            let (mut frames, mut buffer) = (Vec::new(), vec![0; 65_536]);
+            let mut buffer = vec![0; 65_536];
             loop {
                 let ends = stopped.load(Ordering::Relaxed);
                 match socket.read(&mut buffer) {
-                    Ok(count) => frames.push(buffer[..count].to_vec()),
+                    Ok(count) => lock(&seen).push(buffer[..count].to_vec()),
                     // What came before the end is all read.
-                    Err(_) if ends => return frames,
+                    Err(_) if ends => return,
                     Err(_) => {}
                 }
             }
         });
-        Ok(Self { stop, worker })
+        Ok(Self { stop, frames, worker })
     }
 
-    pub fn stop(self) -> Vec<Vec<u8>> {
+    pub fn stop(self) -> Frames {
         self.stop.store(true, Ordering::Relaxed);
-        self.worker.join().unwrap_or_default()
+        let _ = self.worker.join();
+        std::mem::take(&mut lock(&self.frames))
     }
+
+    /// Waits until so many of the frames are wanted ones, for two seconds at most, and stops.
+    pub fn stop_after(self, count: usize, wanted: impl Fn(&[u8]) -> bool) -> Frames {
+        let deadline = Instant::now() + Duration::from_secs(2);
+        let seen = || lock(&self.frames).iter().filter(|frame| wanted(frame)).count();
+        while seen() < count && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.stop()
+    }
+}
+
+fn lock(frames: &Mutex<Frames>) -> MutexGuard<'_, Frames> {
+    frames.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn open(interface: &str) -> Result<Socket> {
     let every = (libc::ETH_P_ALL as u16).to_be();
     let socket = Socket::new(Domain::PACKET, Type::RAW, Some(i32::from(every).into())).context("a packet socket")?;
-    socket.set_read_timeout(Some(Duration::from_millis(50)))?;
+    socket.set_read_timeout(Some(Duration::from_millis(10)))?;
     socket.set_recv_buffer_size(64 << 20)?;
     // SAFETY: all zero is a valid `sockaddr_ll`.
     let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };

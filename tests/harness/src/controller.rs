@@ -16,6 +16,10 @@ use tempfile::TempDir;
 use crate::netns::{Namespace, unique};
 use crate::server::binary;
 
+/// Lines of `[service.health]` for tests that are about something else. A first success counts at once; a check that a busy
+/// machine fails would keep the backend out of the first tables, and UDP flows to those that are in them for minutes.
+pub const PATIENT: &str = "interval = \"2s\"\ntimeout = \"2s\"";
+
 /// A controller with its config, state and pins; all go with the value.
 pub struct Controller<'a> {
     namespace: &'a Namespace,
@@ -217,8 +221,38 @@ impl<'a> Controller<'a> {
     }
 }
 
+impl Controller<'_> {
+    /// What whoever looks into a failed test wants to know. nextest shows what a test printed only where it failed.
+    fn tell(&self) {
+        if std::env::var_os("NEXTEST").is_none() {
+            return;
+        }
+        if let (Some(_), Ok(program)) = (&self.process, binary("balancer")) {
+            let mut command = Command::new("timeout");
+            command.arg("5").arg(program).arg("--socket").arg(self.socket()).args(["status", "--wide"]);
+            let said = command.output().map(|output| [output.stdout, output.stderr].concat()).unwrap_or_default();
+            eprintln!("status of the controller at the end:\n{}", ends(&String::from_utf8_lossy(&said)));
+        }
+        eprintln!("log of the controller:\n{}", ends(&self.log()));
+    }
+}
+
+/// The first and the last lines of a long text.
+fn ends(text: &str) -> String {
+    const EACH: usize = 150;
+    let lines: Vec<&str> = text.lines().collect();
+    match lines.len().checked_sub(2 * EACH) {
+        Some(left_out @ 1..) => {
+            let middle = format!("… {left_out} lines …");
+            [&lines[..EACH], &[middle.as_str()], &lines[lines.len() - EACH..]].concat().join("\n")
+        }
+        _ => lines.join("\n"),
+    }
+}
+
 impl Drop for Controller<'_> {
     fn drop(&mut self) {
+        self.tell();
         if let Some(mut process) = self.process.take() {
             let _ = process.kill();
             let _ = process.wait();

@@ -2,11 +2,11 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::netns::Namespace;
@@ -23,6 +23,7 @@ pub struct Receiver {
     address: SocketAddr,
     received: Arc<Mutex<Vec<Received>>>,
     failing: Arc<AtomicBool>,
+    refused: Arc<AtomicU64>,
 }
 
 impl Receiver {
@@ -31,13 +32,17 @@ impl Receiver {
         let listener = namespace.enter(|| TcpListener::bind("127.0.0.1:0"))??;
         let address = listener.local_addr()?;
         let (received, failing) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
-        let (to, fails) = (received.clone(), failing.clone());
+        let refused = Arc::new(AtomicU64::new(0));
+        let (to, fails, counted) = (received.clone(), failing.clone(), refused.clone());
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let _ = answer(stream, &to, fails.load(Ordering::Relaxed));
+                let failing = fails.load(Ordering::Relaxed);
+                if answer(stream, &to, failing).is_ok() && failing {
+                    counted.fetch_add(1, Ordering::Relaxed);
+                }
             }
         });
-        Ok(Self { address, received, failing })
+        Ok(Self { address, received, failing, refused })
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -47,6 +52,16 @@ impl Receiver {
     /// From now on every request is answered with an error, or not any more.
     pub fn set_failing(&self, failing: bool) {
         self.failing.store(failing, Ordering::Relaxed);
+    }
+
+    /// Waits until so many requests were answered with an error.
+    pub fn wait_until_refused(&self, count: u64, limit: Duration) -> Result<()> {
+        let deadline = Instant::now() + limit;
+        while self.refused.load(Ordering::Relaxed) < count {
+            ensure!(Instant::now() < deadline, "{} requests within {limit:?}", self.refused.load(Ordering::Relaxed));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
     }
 
     /// Requests that were answered well.

@@ -18,7 +18,7 @@ const ELSEWHERE: [&str; 6] = [
 ];
 
 /// One kernel, unpacked.
-pub(super) struct Kernel {
+pub(crate) struct Kernel {
     /// As asked for: `6.1`.
     pub(super) series: String,
     pub(super) package: String,

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use xtask::ebpf;
 
 use super::fetch::{Kernel, run};
+use crate::TESTED;
 
 /// Programs of this workspace.
 const OURS: [&str; 3] = ["balancer", "labserver", "kernel-guest"];
@@ -62,7 +63,7 @@ pub(super) fn build(kernel: &Kernel) -> Result<PathBuf> {
     fs::create_dir_all(staging.join("sbin"))?;
     let mut libraries = BTreeSet::new();
     for name in OURS {
-        let program = ebpf::root().join("target/release").join(name);
+        let program = ebpf::root().join("target").join(TESTED).join(name);
         libraries.extend(needed(&program)?);
         run(Command::new("strip").arg("--strip-debug").arg("-o").arg(bin.join(name)).arg(&program))?;
     }

@@ -14,6 +14,7 @@ use xtask::ebpf;
 use xtask::report::Verdict;
 
 use crate::setup;
+use fetch::Kernel;
 use table::Run;
 
 /// The first two numbers of a kernel's version, such as `6.1`.
@@ -53,13 +54,22 @@ fn directory() -> PathBuf {
 /// Runs the product on the kernels of these series. What can't be had is an error, or, `if_possible`, a
 /// line.
 pub(crate) fn run(asked: &[Series], if_possible: bool, build: impl FnOnce() -> Result<()>) -> Result<ExitCode> {
-    let asked = asked.iter().map(|series| series.0.as_str());
-    let series: Vec<&str> = if asked.len() == 0 { DEFAULT.to_vec() } else { asked.collect() };
+    let asked: Vec<&str> = asked.iter().map(|series| series.0.as_str()).collect();
+    let kernels = fetch(if asked.is_empty() { &DEFAULT } else { &asked }, if_possible)?;
+    if kernels.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    build()?;
+    boot(&kernels)
+}
+
+/// Has virtual machines and kernels of these series here. What can't be had is an error, or, `if_possible`, a line.
+pub(crate) fn fetch(series: &[&str], if_possible: bool) -> Result<Vec<Kernel>> {
     let skipped = |error: &anyhow::Error| eprintln!("xtask: skipped: {error:#}");
     if let Err(error) = setup::tools(TOOLS).context("no virtual machine") {
         if if_possible {
             skipped(&error);
-            return Ok(ExitCode::SUCCESS);
+            return Ok(Vec::new());
         }
         return Err(error);
     }
@@ -71,12 +81,13 @@ pub(crate) fn run(asked: &[Series], if_possible: bool, build: impl FnOnce() -> R
             Err(error) => return Err(error),
         }
     }
-    if kernels.is_empty() {
-        return Ok(ExitCode::SUCCESS);
-    }
-    build()?;
+    Ok(kernels)
+}
+
+/// Runs what is built on each of them.
+pub(crate) fn boot(kernels: &[Kernel]) -> Result<ExitCode> {
     let mut runs = Vec::new();
-    for kernel in &kernels {
+    for kernel in kernels {
         println!("Linux {} ({})", kernel.series, kernel.package);
         let initramfs = image::build(kernel)?;
         runs.push(guest::run(kernel, &initramfs, |case| println!("{}", table::line(case)))?);

@@ -32,14 +32,6 @@ fn reported(output: &Output) -> Result<(Option<i32>, Value)> {
     Ok((output.status.code(), report))
 }
 
-/// A config whose backends are never checked: whatever becomes of a server, it goes on to get flows.
-fn unchecked(web: &Web, weights: &[u32]) -> String {
-    let checked = web.config(weights);
-    let (head, rest) = checked.split_once("kind = \"http\"").unwrap_or((&checked, ""));
-    let backends = rest.find("[[service.backend]]").unwrap_or(0);
-    format!("{head}kind = \"none\"\n{}", &rest[backends..])
-}
-
 /// Sockets of the client towards the service: local address and state, as in `/proc/net/tcp`.
 fn sockets(web: &Web) -> Result<Vec<(String, String)>> {
     let text = web.lab.client.enter(|| std::fs::read_to_string("/proc/thread-self/net/tcp"))??;
@@ -90,7 +82,7 @@ fn a_load_keeps_its_rate_and_shows_the_shares() -> Result<()> {
 #[test]
 fn failures_are_counted_by_kind() -> Result<()> {
     let mut web = Web::new(2)?;
-    let controller = Controller::start(&web.lab.balancer, &unchecked(&web, &[1, 1]))?;
+    let controller = Controller::start(&web.lab.balancer, &web.service(&[1, 1]).unchecked().text())?;
     controller.wait_all_up()?;
     let (code, report) = load(&web, &controller, "--rate 100 --duration 500ms --http /nothing")?;
     ensure!(code == Some(1) && report["failures"]["other"]["HTTP status 404"] == 50, "{report}");
@@ -109,7 +101,7 @@ fn never_are_more_connections_open_than_allowed() -> Result<()> {
     /// States of `/proc/net/tcp` in which a client waits for a server: established, SYN sent.
     const OPEN: [&str; 2] = ["01", "02"];
     let web = Web::new(1)?;
-    let controller = Controller::start(&web.lab.balancer, &unchecked(&web, &[1]))?;
+    let controller = Controller::start(&web.lab.balancer, &web.service(&[1]).unchecked().text())?;
     controller.wait_all_up()?;
     let server = Pid::from_raw(web.servers[0].pid() as i32);
     // The kernel takes connections for it, and nobody answers.

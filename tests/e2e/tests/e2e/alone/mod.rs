@@ -3,10 +3,7 @@
 mod blind;
 mod busy;
 mod connections;
-mod doctor;
 mod drift;
-mod drill;
-mod interfaces;
 mod loadtest;
 mod outages;
 mod rehearse;

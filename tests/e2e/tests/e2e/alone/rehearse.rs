@@ -32,11 +32,8 @@ struct Stage<'a> {
 
 /// Records are short, slots close soon, and a busy machine does not make a backend look dead.
 fn config(web: &Web, weights: &[u32]) -> String {
-    let text = web.config(weights);
-    let seconds = INTERVAL.as_secs();
-    let text = text.replacen("{node}\n", &format!("{{node}}\n[profile]\ninterval = \"{seconds}s\"\n"), 1);
-    let text = text.replacen("[service.health]", "[service.connections]\nquiet = \"1s\"\n[service.health]", 1);
-    text.replacen("interval = \"200ms\"\ntimeout = \"150ms\"", "interval = \"500ms\"\ntimeout = \"490ms\"", 1)
+    let service = web.service(weights).checked_each("500ms", "490ms", 2).more("[service.connections]\nquiet = \"1s\"");
+    service.node(&format!("[profile]\ninterval = \"{}s\"", INTERVAL.as_secs())).text()
 }
 
 impl<'a> Stage<'a> {

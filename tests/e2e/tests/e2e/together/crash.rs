@@ -106,11 +106,7 @@ fn no_crash_in_a_weight_leaves_half_of_it() -> Result<()> {
 #[test]
 fn no_crash_in_an_apply_leaves_half_of_it_or_breaks_a_connection() -> Result<()> {
     let web = Web::new(2)?;
-    let config = |weight: u32| {
-        let text = web.config(&[weight, 100]).replace("forward = \"l2\"", "forward = \"l2\"\ntable_size = 101");
-        text.replace(&format!("port = {PORT}"), &format!("port = {}", PORT + 1))
-            .replace("[service.health]\nkind = \"http\"\npath = \"/healthz\"", "[service.health]\nkind = \"tcp\"")
-    };
+    let config = |weight: u32| web.service(&[weight, 100]).echo().more("table_size = 101").text();
     let mut controller = Controller::start(&web.lab.balancer, &config(100))?;
     controller.wait_all_up()?;
     let progress = Arc::new(Progress::default());

@@ -55,11 +55,10 @@ fn every_slot_says_which_change_gave_it_its_owner_and_where_its_flows_went_befor
     let web = Web::new(3)?;
     let mut controller = Controller::start(&web.lab.balancer, &web.config(&[100, 100, 100]))?;
     controller.wait_all_up()?;
-    // Backends join one after the other at the start.
-    std::thread::sleep(Duration::from_secs(1));
     let ports = 40_000..40_030;
     let before: Vec<Explanation> = ports.clone().map(|port| explain(&controller, port, &[])).collect::<Result<_>>()?;
     let then = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
+    // Changes are told apart by the second.
     std::thread::sleep(Duration::from_millis(1100));
     controller.done(&["weight", "web/b0", "900"])?;
     controller.end(nix::sys::signal::Signal::SIGKILL)?;
@@ -142,9 +141,8 @@ fn in_an_open_slot_nothing_is_remembered_and_established_connections_stay() -> R
 #[test]
 fn a_program_that_decides_otherwise_is_told() -> Result<()> {
     let web = Web::new(2)?;
-    let body = web.config(&[100, 100]);
-    let body = body.replace("{node}", "{node}\n[verify]\nself_heal = false\ninterval = \"1h\"\n");
-    let controller = Controller::start(&web.lab.balancer, &body)?;
+    let service = web.service(&[100, 100]).node("[verify]\nself_heal = false\ninterval = \"1h\"");
+    let controller = Controller::start(&web.lab.balancer, &service.text())?;
     controller.wait_all_up()?;
     explain(&controller, 40_000, &[])?;
     // The controller still has the table that the program does not find any more.

@@ -144,7 +144,7 @@ fn uneven_weights_wake_somebody_whichever_way_they_come_in() -> Result<()> {
 #[test]
 fn a_file_that_is_watched_wakes_somebody_and_a_silence_lets_them_sleep() -> Result<()> {
     let web = Web::new(3)?;
-    let watched = |weights: &[u32]| web.config(weights).replace("{node}", "{node}\nwatch_config = true");
+    let watched = |weights: &[u32]| web.service(weights).node("watch_config = true").text();
     let shop = Shop { web: &web, controller: Controller::start(&web.lab.balancer, &watched(&EVEN))? };
     shop.controller.configure(&watched(&UNEVEN))?;
     shop.paged("a file that is watched")?;
@@ -191,7 +191,7 @@ fn commands_are_refused_what_apply_would_refuse() -> Result<()> {
     for backend in ["web/b0", "web/b2"] {
         controller.done(&["undrain", backend])?;
     }
-    let strict = web.config(&EVEN).replace("{node}", "{node}\n[lint]\nstrict_commands = true\n");
+    let strict = web.service(&EVEN).node("[lint]\nstrict_commands = true").text();
     controller.configure(&strict)?;
     controller.done(&["reload"])?;
     controller.refused(&["weight", "web/b0", "900"], &["[BAL016]", "[BAL019]", "--accept BAL016 --accept BAL019"])?;
@@ -201,14 +201,13 @@ fn commands_are_refused_what_apply_would_refuse() -> Result<()> {
 #[test]
 fn a_refused_file_is_one_alarm_and_names_the_worst_first() -> Result<()> {
     let web = Web::new(2)?;
-    let verify = "{node}\n[verify]\ninterval = \"1s\"\n";
-    let good = web.config(&[100, 100]).replace("{node}", verify);
-    let controller = Controller::start(&web.lab.balancer, &good)?;
+    let config = |weights: &[u32]| web.service(weights).node("[verify]\ninterval = \"1s\"").text();
+    let controller = Controller::start(&web.lab.balancer, &config(&[100, 100]))?;
     controller.wait_all_up()?;
     // A warning, and below it an error.
     let all_zero = "[[service]]\nname = \"nobody\"\nprotocol = \"tcp\"\naddress = \"192.0.2.77\"\nport = 80\nforward = \"l2\"\n\
                     [[service.backend]]\nname = \"b0\"\naddress = \"10.9.9.9\"\nweight = 0\n";
-    controller.configure(&(web.config(&[900, 100]).replace("{node}", verify) + all_zero))?;
+    controller.configure(&(config(&[900, 100]) + all_zero))?;
     controller.refused(&["reload"], &["[BAL021]"])?;
     let refused = |status: &Status| status.alarms.iter().any(|alarm| alarm.alarm == "BalancerConfigRefused");
     controller.wait_for("the alarm", SOON, refused)?;
@@ -225,7 +224,7 @@ fn a_refused_file_is_one_alarm_and_names_the_worst_first() -> Result<()> {
     }
     ensure!(comparisons == 2, "the file does not differ");
     fs::write(controller.config(), "")?;
-    controller.configure(&good)?;
+    controller.configure(&config(&[100, 100]))?;
     controller.done(&["reload"])?;
     controller.wait_for("nothing", SOON, |status| status.alarms.is_empty()).map(drop)
 }

@@ -8,7 +8,7 @@ use etherparse::{NetSlice, SlicedPacket};
 use harness::binomial::{fits, within_band};
 use harness::capture::{Capture, check_sums, inner_packet};
 use harness::client::{self, Counts};
-use harness::controller::Controller;
+use harness::controller::{Controller, PATIENT};
 use harness::lab::{BackendKind, Lab, Topology, VIP4, VIP6};
 use harness::server::Server;
 
@@ -30,7 +30,7 @@ fn config(case: &Case) -> String {
     for (protocol, port) in [("tcp", PORT), ("tcp", PORT + 1), ("udp", PORT + 1)] {
         text += &format!(
             "[[service]]\nname = \"{protocol}-{port}\"\nprotocol = \"{protocol}\"\naddress = \"{}\"\nport = {port}\n\
-             forward = \"{}\"\n[service.health]\nkind = \"tcp\"\nport = {PORT}\ninterval = \"500ms\"\ntimeout = \"400ms\"\n",
+             forward = \"{}\"\n[service.health]\nkind = \"tcp\"\nport = {PORT}\n{PATIENT}\n",
             case.vip, case.forward
         );
         for (i, weight) in WEIGHTS.iter().enumerate() {

@@ -62,11 +62,7 @@ fn a_backend_that_was_never_probed_successfully_takes_no_flows() -> Result<()> {
 #[test]
 fn a_backend_without_a_neighbour_is_not_used_and_says_why() -> Result<()> {
     let web = Web::new(2)?;
-    let nobody = web.config(&[1, 1]).replace(&Lab::backend4(1).to_string(), "10.77.0.250");
-    let check = "kind = \"none\"\n";
-    let start = nobody.find("kind = \"http\"").unwrap_or(0);
-    let end = nobody.find("[[service.backend]]").unwrap_or(0);
-    let unchecked = [&nobody[..start], check, &nobody[end..]].concat();
+    let unchecked = web.service(&[1, 1]).unchecked().text().replace(&Lab::backend4(1).to_string(), "10.77.0.250");
     let controller = Controller::start(&web.lab.balancer, &unchecked)?;
     let status = controller.wait_for("b1 unresolved", SOON, |status| state(status, 1) == BackendState::Down)?;
     let reason = status.services[0].backends[1].reason.clone().unwrap_or_default();
@@ -78,10 +74,7 @@ fn a_backend_without_a_neighbour_is_not_used_and_says_why() -> Result<()> {
 #[test]
 fn routes_are_followed_and_l2_wants_its_backends_on_a_link() -> Result<()> {
     let web = Web::new(2)?;
-    let far = web.config(&[1, 1]).replace(&Lab::backend4(1).to_string(), "10.99.0.9");
-    let start = far.find("kind = \"http\"").unwrap_or(0);
-    let end = far.find("[[service.backend]]").unwrap_or(0);
-    let unchecked = [&far[..start], "kind = \"none\"\n", &far[end..]].concat();
+    let unchecked = web.service(&[1, 1]).unchecked().text().replace(&Lab::backend4(1).to_string(), "10.99.0.9");
     let controller = Controller::start(&web.lab.balancer, &unchecked)?;
     let says = |wanted: &'static str| {
         controller
@@ -119,5 +112,24 @@ fn a_neighbour_that_changes_its_address_is_followed() -> Result<()> {
         std::thread::sleep(Duration::from_millis(50));
     }
     ensure!(web.requests(20)?.failed == 0);
+    Ok(())
+}
+
+#[test]
+fn a_service_whose_backends_all_fail_keeps_its_table_and_says_so() -> Result<()> {
+    let web = Web::new(2)?;
+    let controller = Controller::start(&web.lab.balancer, &web.config(&[1, 1]))?;
+    controller.wait_all_up()?;
+    // The servers are well; only the path of the check is wrong.
+    controller.configure(&web.config(&[1, 1]).replace("/healthz", "/wrong"))?;
+    controller.done(&["reload"])?;
+    // A change is given five seconds before its service counts as down.
+    let status = controller.wait_for("alarms", 3 * SOON, |status| {
+        ["BalancerServiceDown", "BalancerRemovalRefused"]
+            .iter()
+            .all(|name| status.alarms.iter().any(|alarm| alarm.alarm == *name))
+    })?;
+    ensure!([0, 1].iter().all(|backend| state(&status, *backend) == BackendState::Down), "{status:#?}");
+    ensure!(web.requests(100)?.failed == 0);
     Ok(())
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use balancer::alarm::Alarm;
 use harness::capture::Capture;
 use harness::client;
-use harness::controller::Controller;
+use harness::controller::{Controller, PATIENT};
 use harness::errors::too_big;
 use harness::flood::{mac, send_frames};
 use harness::lab::{BackendKind, Lab, Topology, VIP4, VIP6};
@@ -51,7 +51,7 @@ impl Way {
         format!(
             "[[interface]]\nname = \"eth0\"\n[[service]]\nname = \"echo\"\nprotocol = \"tcp\"\naddress = \"{}\"\n\
              port = {}\nforward = \"{forward}\"\n{gue}[service.health]\nkind = \"tcp\"\nport = {PORT}\n\
-             interval = \"500ms\"\ntimeout = \"400ms\"\n[[service.backend]]\nname = \"b0\"\naddress = \"{backend}\"\n",
+             {PATIENT}\n[[service.backend]]\nname = \"b0\"\naddress = \"{backend}\"\n",
             self.vip(),
             PORT + 1,
         )
@@ -78,33 +78,57 @@ fn before_the_backend(way: &Way, mtu: u32) -> Result<()> {
     transfers(&lab, way, &lab.client, (&far.host, narrow_address(way.backend_ipv6)))
 }
 
-#[test]
-fn a_narrow_link_before_the_client() -> Result<()> {
-    for forward in ["l2", "nat", "ipip", "gue/0", "gue/1"] {
-        for ipv6 in [false, true] {
-            before_the_client(&way(forward, ipv6, ipv6))?;
+macro_rules! before_the_client {
+    ($($name:ident: $forward:literal $ipv6:literal $backend_ipv6:literal;)*) => {
+        mod before_the_client {
+            $(#[test]
+            fn $name() -> anyhow::Result<()> {
+                super::before_the_client(&super::way($forward, $ipv6, $backend_ipv6))
+            })*
         }
-    }
-    for (ipv6, backend_ipv6) in [(false, true), (true, false)] {
-        before_the_client(&way("ipip", ipv6, backend_ipv6))?;
-    }
-    Ok(())
+    };
 }
 
-#[test]
-fn a_narrow_link_before_the_backend() -> Result<()> {
-    for forward in ["nat", "ipip", "gue/0", "gue/1"] {
-        before_the_backend(&way(forward, false, false), MTU)?;
-    }
-    before_the_backend(&way("ipip", false, true), MTU)?;
-    before_the_backend(&way("nat", true, true), MTU)?;
+before_the_client! {
+    l2_ipv4: "l2" false false;
+    l2_ipv6: "l2" true true;
+    nat_ipv4: "nat" false false;
+    nat_ipv6: "nat" true true;
+    ipip_ipv4_in_ipv4: "ipip" false false;
+    ipip_ipv6_in_ipv6: "ipip" true true;
+    ipip_ipv4_in_ipv6: "ipip" false true;
+    ipip_ipv6_in_ipv4: "ipip" true false;
+    gue_0_ipv4: "gue/0" false false;
+    gue_0_ipv6: "gue/0" true true;
+    gue_1_ipv4: "gue/1" false false;
+    gue_1_ipv6: "gue/1" true true;
+}
+
+macro_rules! before_the_backend {
+    ($($name:ident: $forward:literal $ipv6:literal $backend_ipv6:literal $mtu:expr;)*) => {
+        mod before_the_backend {
+            $(#[test]
+            fn $name() -> anyhow::Result<()> {
+                super::before_the_backend(&super::way($forward, $ipv6, $backend_ipv6), $mtu)
+            })*
+        }
+    };
+}
+
+before_the_backend! {
+    nat_ipv4: "nat" false false super::MTU;
+    nat_ipv6: "nat" true true super::MTU;
+    ipip_ipv4_in_ipv4: "ipip" false false super::MTU;
+    ipip_ipv4_in_ipv6: "ipip" false true super::MTU;
     // What is left of 1300 bytes behind 20 of IPv4 is just what IPv6 asks of every link.
-    before_the_backend(&way("ipip", true, false), MTU)?;
+    ipip_ipv6_in_ipv4: "ipip" true false super::MTU;
     // Behind more than that it would be less (RFC 8200, section 5): such a tunnel needs a link that takes 1280 and the
     // outer headers.
-    before_the_backend(&way("ipip", true, true), 1280 + 40)?;
-    before_the_backend(&way("gue/0", true, true), 1280 + 52)?;
-    before_the_backend(&way("gue/1", true, false), 1280 + 28)
+    ipip_ipv6_in_ipv6: "ipip" true true 1280 + 40;
+    gue_0_ipv4: "gue/0" false false super::MTU;
+    gue_0_ipv6: "gue/0" true true 1280 + 52;
+    gue_1_ipv4: "gue/1" false false super::MTU;
+    gue_1_ipv6_in_ipv4: "gue/1" true false 1280 + 28;
 }
 
 /// A packet of the balancer's to the backend, as the switch sees it.

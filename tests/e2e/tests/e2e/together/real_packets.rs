@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
 use harness::capture::{Capture, check_sums};
 use harness::client;
-use harness::controller::Controller;
+use harness::controller::{Controller, PATIENT};
 use harness::flood::{mac, send_frames};
 use harness::lab::{BackendKind, Lab, Topology, VIP4, VIP6};
 use harness::netns::Namespace;
@@ -34,7 +34,7 @@ fn net(kind: BackendKind, backends: usize) -> Result<Net> {
 fn service(name: &str, protocol: &str, address: &str, port: &str, more: &str, backends: usize) -> String {
     let mut text = format!(
         "[[service]]\nname = \"{name}\"\nprotocol = \"{protocol}\"\naddress = \"{address}\"\nport = {port}\n{more}\n\
-         [service.health]\nkind = \"tcp\"\nport = {PORT}\ninterval = \"500ms\"\ntimeout = \"400ms\"\n"
+         [service.health]\nkind = \"tcp\"\nport = {PORT}\n{PATIENT}\n"
     );
     for i in 0..backends {
         let address = Lab::backend4(i);
@@ -172,14 +172,14 @@ fn ethernet(net: &Net) -> Result<etherparse::PacketBuilderStep<etherparse::Ether
 fn seen_at(net: &Net, i: usize, frames: &[Vec<u8>]) -> Result<Vec<Vec<u8>>> {
     let capture = Capture::start(&net.lab.switch, &format!("p-b{i}"))?;
     send_frames(&net.lab.client, frames)?;
-    std::thread::sleep(Duration::from_millis(300));
-    let ours = |frame: &Vec<u8>| {
+    let ours = |frame: &[u8]| {
         let packet = SlicedPacket::from_ethernet(frame).ok();
         // The client's kernel knows of no flow, and complains of answers.
         let ours = |ip: &etherparse::Ipv4HeaderSlice<'_>| ip.source() == CLIENT && ip.protocol().0 != 1;
         matches!(packet.and_then(|packet| packet.net), Some(NetSlice::Ipv4(ip)) if ours(&ip.header()))
     };
-    Ok(capture.stop().into_iter().filter(ours).collect())
+    let seen = capture.stop_after(frames.len(), ours);
+    Ok(seen.into_iter().filter(|frame| ours(frame)).collect())
 }
 
 #[test]

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use etherparse::{Ipv4Header, PacketBuilder, SlicedPacket};
 use harness::capture::{Capture, inner_packet};
 use harness::client;
-use harness::controller::Controller;
+use harness::controller::{Controller, PATIENT};
 use harness::flood::{mac, send_frames};
 use harness::lab::{BackendKind, Lab, Topology, VIP4};
 use harness::server::Server;
@@ -39,7 +39,7 @@ fn net(kind: BackendKind, backends: usize) -> Result<Net> {
 fn config(protocol: &str, port: u16, more: &str, weights: &[u32], backend: impl Fn(usize) -> String) -> String {
     let mut text = format!(
         "[[interface]]\nname = \"eth0\"\n[[service]]\nname = \"a\"\nprotocol = \"{protocol}\"\naddress = \"{VIP4}\"\n\
-         port = {port}\n{more}\n[service.health]\nkind = \"tcp\"\nport = {PORT}\ninterval = \"500ms\"\ntimeout = \"400ms\"\n"
+         port = {port}\n{more}\n[service.health]\nkind = \"tcp\"\nport = {PORT}\n{PATIENT}\n"
     );
     for (i, weight) in weights.iter().enumerate() {
         let address = Lab::backend4(i);
@@ -107,10 +107,14 @@ fn errors_that_quote_eight_bytes_reach_the_backend_of_the_flow() -> Result<()> {
                 (0..3).map(|i| Capture::start(&net.lab.switch, &format!("p-b{i}"))).collect::<Result<Vec<_>>>()?;
             let (kind, code) = [(3, 4), (3, 1), (11, 0), (12, 0)][place % 4];
             send_frames(&net.lab.client, &[error(&net, kind, code, port)?])?;
-            std::thread::sleep(Duration::from_millis(120));
-            for (i, capture) in captures.into_iter().enumerate() {
-                let messages: Vec<_> = capture.stop().iter().filter_map(|frame| relayed(frame)).collect();
-                let wanted = usize::from(owner == format!("b{i}"));
+            let (mut captures, is_owner): (Vec<_>, _) =
+                (captures.into_iter().enumerate().collect(), |i: usize| owner == format!("b{i}"));
+            // What has come to the others came before what comes to the owner, or will not come.
+            captures.sort_by_key(|(i, _)| !is_owner(*i));
+            for (i, capture) in captures {
+                let wanted = usize::from(is_owner(i));
+                let frames = capture.stop_after(wanted, |frame| relayed(frame).is_some());
+                let messages: Vec<_> = frames.iter().filter_map(|frame| relayed(frame)).collect();
                 ensure!(
                     messages.len() == wanted,
                     "{forward}: b{i} got {} errors, {owner} has the flow",
@@ -268,13 +272,13 @@ fn what_can_not_come_from_a_client_is_dropped_and_counted() -> Result<()> {
         [frame([127, 0, 0, 1], 64)?, frame([224, 0, 0, 5], 64)?, frame(VIP4.octets(), 64)?, frame(CLIENT, 1)?, wrong];
     let capture = Capture::start(&net.lab.switch, "p-b0")?;
     send_frames(&net.lab.client, &frames)?;
-    std::thread::sleep(Duration::from_millis(200));
+    controller.wait_for("each counted with its reason", Duration::from_secs(5), |status| {
+        let counted = |reason| status.dropped.get(reason).copied().unwrap_or(0);
+        ["martian", "ttl_expired", "checksum"].map(counted) == [3, 1, 1]
+    })?;
     let from_us = |frame: &&Vec<u8>| frame.ends_with(b"what");
     let arrived = capture.stop().iter().filter(from_us).count();
-    let dropped = controller.status()?.dropped;
     ensure!(arrived == 0, "{arrived} arrived");
-    let counted = ["martian", "ttl_expired", "checksum"].map(|reason| dropped.get(reason).copied().unwrap_or(0));
-    ensure!(counted == [3, 1, 1], "{dropped:?}");
     let metrics = net.lab.balancer.block_on(|| {
         client::http(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9405), "GET", "/metrics", Vec::new())
     })??;

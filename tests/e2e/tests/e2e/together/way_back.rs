@@ -127,13 +127,8 @@ fn a_full_disk_is_in_nobodys_way_back() -> Result<()> {
 #[test]
 fn another_mapping_is_taken_back_while_connections_live() -> Result<()> {
     let web = Web::new(3)?;
-    let echo = |text: String| {
-        text.replace(&format!("port = {PORT}"), &format!("port = {}", PORT + 1))
-            .replace("[service.health]\nkind = \"http\"\npath = \"/healthz\"", "[service.health]\nkind = \"tcp\"")
-            .replace("forward = \"l2\"", "forward = \"l2\"\naffinity = \"flow\"\ntable_size = 4099")
-            .replace("{node}", "{node}\nseed = 4711")
-    };
-    let controller = Controller::start(&web.lab.balancer, &echo(web.config(&[100, 100, 100])))?;
+    let echo = web.service(&[100, 100, 100]).echo().more("affinity = \"flow\"\ntable_size = 4099").node("seed = 4711");
+    let controller = Controller::start(&web.lab.balancer, &echo.text())?;
     controller.wait_all_up()?;
     let first = fs::read_to_string(controller.config())?;
     let progress = Arc::new(Progress::default());
@@ -232,7 +227,7 @@ fn places_come_back_and_so_does_every_generation() -> Result<()> {
 #[test]
 fn a_file_that_somebody_else_wrote_stays() -> Result<()> {
     let web = Web::new(2)?;
-    let text = web.config(&[100, 100]).replace("{node}", "{node}\nwatch_config = false");
+    let text = web.service(&[100, 100]).node("watch_config = false").text();
     let controller = Controller::start(&web.lab.balancer, &text)?;
     controller.wait_all_up()?;
     apply(&controller, &[("weight = 100", "weight = 300")], &[])?;

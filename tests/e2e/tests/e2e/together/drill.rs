@@ -9,7 +9,7 @@ use harness::web::Web;
 fn config(web: &Web, receiver: &Receiver) -> String {
     let url = receiver.url("/hook");
     let webhook = format!("[[webhook]]\nurl = \"{url}\"\nformat = \"json\"\nwait = \"0s\"\n");
-    web.config(&[100, 100]).replace("{node}", &format!("{{node}}\n{webhook}"))
+    web.service(&[100, 100]).node(&webhook).text()
 }
 
 #[test]
