@@ -112,6 +112,7 @@ fn run(task: Task) -> Result<ExitCode> {
             // They read what `balancer capture` writes, make servers slow, kill at system calls, change maps behind the
             // balancer's back, run alert rules on recorded series, and the unit under systemd.
             setup::tools(&[
+                ("tmux", "tmux"),
                 ("tshark", "tshark"),
                 ("nft", "nftables"),
                 ("strace", "strace"),

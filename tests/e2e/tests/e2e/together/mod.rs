@@ -21,5 +21,6 @@ mod predictions;
 mod real_packets;
 mod restart;
 mod services;
+mod top;
 mod unit;
 mod way_back;
