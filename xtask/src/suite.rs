@@ -12,6 +12,7 @@ use crate::{TESTED, build, cargo, setup, wait};
 /// Programs of Debian that tests call. They read what `balancer capture` writes, make servers slow, kill at system calls,
 /// change maps behind the balancer's back, run alert rules on recorded series, and the unit under systemd.
 const TOOLS: &[(&str, &str)] = &[
+    ("tmux", "tmux"),
     ("tshark", "tshark"),
     ("nft", "nftables"),
     ("strace", "strace"),

@@ -72,6 +72,15 @@ pub enum Command {
     /// Where there are many backends, a service is one line that names those that take no flows; `balancer status SERVICE`
     /// shows all of it, --down the backends that take none. Columns that the terminal has no room for are left out.
     Status(Box<StatusArgs>),
+    /// Follow services and backends on the terminal, and change weights and drains by key
+    ///
+    /// Shares, flows and bits a second, and a minute's trend of each backend. `d` drains the backend that is chosen, `w` sets its
+    /// weight; both show the shares before and after, and ask. `?` lists the keys.
+    Top {
+        /// Pause between two questions to the controller
+        #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "1s")]
+        every: Duration,
+    },
     /// Compare now what the balancer does with what it should do
     ///
     /// It compares weights, tables, the kernel's maps, the attached program, counted flows and the config file. Entries of

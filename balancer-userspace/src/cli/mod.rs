@@ -16,6 +16,7 @@ mod rehearse;
 mod render;
 mod runbook;
 mod status;
+mod top;
 mod verify;
 
 use std::io::{ErrorKind, Write};
@@ -74,6 +75,7 @@ async fn command(cli: Cli) -> anyhow::Result<ExitCode> {
             return check::run(file.as_deref(), explain.as_deref(), here, format);
         }
         Command::Status(args) => return status::run(&client, *args).await,
+        Command::Top { every } => return top::run(&client, every).await,
         Command::Verify { service, output } => {
             let verification = client.ask(&requests::Compare { service }).await?;
             show(output, &verification, verify::verification)?;

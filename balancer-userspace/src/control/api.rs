@@ -29,7 +29,7 @@ use crate::history::Record;
 use crate::model::{Affinity, BackendId, BackendName, ForwardMode, Protocol, ServiceName, XdpMode};
 
 /// `GET /v1/status`, and the contract behind `balancer status --json`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     pub node: String,
     pub version: String,

@@ -10,7 +10,7 @@ use crate::control::client::{AskError, advice};
 use crate::spec;
 
 /// Compares `said` with the file of this name.
-fn golden(name: &str, said: &str) {
+pub(super) fn golden(name: &str, said: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cli/golden").join(name);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(&path, said).unwrap();

@@ -5,7 +5,7 @@ mod columns;
 mod csv;
 mod screen;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod text;
 mod wrong;
 

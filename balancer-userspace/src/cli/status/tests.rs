@@ -39,7 +39,7 @@ fn backend(number: u8, state: BackendState) -> BackendStatus {
     }
 }
 
-fn service(name: &str, backends: Vec<BackendStatus>) -> ServiceStatus {
+pub(in crate::cli) fn service(name: &str, backends: Vec<BackendStatus>) -> ServiceStatus {
     ServiceStatus {
         name: name.parse().unwrap(),
         protocol: Protocol::Tcp,
@@ -60,7 +60,7 @@ fn service(name: &str, backends: Vec<BackendStatus>) -> ServiceStatus {
     }
 }
 
-fn node(services: Vec<ServiceStatus>) -> Status {
+pub(in crate::cli) fn node(services: Vec<ServiceStatus>) -> Status {
     Status {
         findings: Vec::new(),
         alarms: Vec::new(),
@@ -83,7 +83,7 @@ fn node(services: Vec<ServiceStatus>) -> Status {
     }
 }
 
-fn three(state: BackendState) -> Vec<BackendStatus> {
+pub(in crate::cli) fn three(state: BackendState) -> Vec<BackendStatus> {
     vec![backend(11, state), backend(12, BackendState::Up), backend(13, BackendState::Up)]
 }
 
@@ -109,17 +109,8 @@ fn outage() -> Status {
     status
 }
 
-fn golden(name: &str, said: &str) {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cli/golden").join(name);
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(&path, said).unwrap();
-    }
-    let kept = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(kept == said, "{} is not what is said now; look at it with UPDATE_GOLDEN=1 and `git diff`", path.display());
-}
-
 /// Everything that can be wrong at once.
-fn troubled() -> Status {
+pub(in crate::cli) fn troubled() -> Status {
     let mut backends = three(BackendState::Down);
     backends[0].reason = Some("http GET /healthz from 10.0.0.11:80: status 503".to_owned());
     let at = "2026-11-20T11:58:00Z".to_owned();
@@ -164,7 +155,7 @@ fn statuses_are_shown_on_80_columns() {
         }
         said += &format!("==== {what}\n{shown}\n");
     }
-    golden("status.txt", &said);
+    crate::cli::golden::golden("status.txt", &said);
 }
 
 #[test]

@@ -26,6 +26,7 @@ mod predictions;
 mod real_packets;
 mod restart;
 mod services;
+mod top;
 mod unit;
 mod way_back;
 pub(crate) mod weights;
