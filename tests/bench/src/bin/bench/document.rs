@@ -37,7 +37,11 @@ pub(crate) fn write(report: &Report) -> Result<()> {
     let file = results.join("results.json");
     let mut figures: serde_json::Map<String, Value> =
         serde_json::from_str(&fs::read_to_string(&file).unwrap_or_else(|_| "{}".to_owned()))?;
-    let Value::Object(measured) = serde_json::to_value(report)? else { bail!("a report is an object") };
+    let Value::Object(mut measured) = serde_json::to_value(report)? else { bail!("a report is an object") };
+    if figures.keys().any(|part| !measured.contains_key(part)) {
+        // The other parts are of an earlier run.
+        measured.remove("machine");
+    }
     figures.extend(measured);
     fs::write(&file, serde_json::to_string_pretty(&figures)? + "\n")?;
     if let Some(rows) = &report.live {
@@ -57,16 +61,19 @@ pub(crate) fn write(report: &Report) -> Result<()> {
 /// The results with the sections that were measured in the place of those that were there.
 fn replaced(results: &str, report: &Report) -> String {
     let mut parts = results.split("\n## ");
-    parts.next();
+    let head = parts.next().unwrap_or_default();
     let mut there: Vec<String> = parts.map(|part| format!("\n## {}\n", part.trim_end())).collect();
-    for section in sections(report) {
-        let new = markdown(&section);
+    let measured = sections(report);
+    let all = there.iter().all(|part| measured.iter().any(|new| part.starts_with(&format!("\n## {}\n", new.title))));
+    let head = if all { format!("\nOn {}.\n", report.machine) } else { head.to_owned() };
+    for section in &measured {
+        let new = markdown(section);
         match there.iter_mut().find(|part| part.starts_with(&format!("\n## {}\n", section.title))) {
             Some(part) => *part = new,
             None => there.push(new),
         }
     }
-    format!("\nOn {}.\n", report.machine) + &there.concat() + "\n"
+    head + &there.concat() + "\n"
 }
 
 fn markdown(Section { title, notes, table, chart }: &Section) -> String {
