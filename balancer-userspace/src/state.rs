@@ -404,6 +404,22 @@ mod tests {
     }
 
     #[test]
+    fn after_a_write_that_failed_nothing_is_taken_to_be_on_disk() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, away) = (directory.path().join("state"), directory.path().join("away"));
+        let state = StateDir::create(&path).unwrap();
+        state.save_generation(1, "").unwrap();
+        let before = fs::read(path.join("generation.json")).unwrap();
+        fs::rename(&path, &away).unwrap();
+        assert!(state.save_generation(2, "").is_err());
+        fs::rename(&away, &path).unwrap();
+        // As where the file was put in its place and the directory could not be synced.
+        fs::write(path.join("generation.json"), vec![b' '; before.len()]).unwrap();
+        state.save_generation(1, "").unwrap();
+        assert_eq!(fs::read(path.join("generation.json")).unwrap(), before);
+    }
+
+    #[test]
     fn nobody_else_reads_what_is_written() {
         use std::os::unix::fs::PermissionsExt;
         let directory = tempfile::tempdir().unwrap();

@@ -186,6 +186,12 @@ impl Disk {
             return Ok(());
         }
         let written = self.noted(write_whole(&path, &bytes, file.durable));
+        if written.is_err()
+            && let Some(held) = self.known().held.get_mut(file.name)
+        {
+            // It may be in its place all the same, and only not synced: what was there before is written again.
+            held.is_written = false;
+        }
         written.with_context(|| format!("writing {}", path.display()))?;
         self.known().held.insert(file.name, Held { bytes, durable: file.durable, is_written: true });
         Ok(())

@@ -94,7 +94,8 @@ fn a_full_disk_is_in_nobodys_way_back() -> Result<()> {
     controller.refused(&["weight", "web/b1", "50"], &["No space left"])?;
     share_is(&controller, 0.75)?;
     let said = controller.done(&["rollback"])?;
-    ensure!(said.contains("not on disk: the history") && said.contains("75.00 %"), "{said}");
+    // The history's line may still find room at the end of its file.
+    ensure!(said.contains("not on disk: the number of the generation") && said.contains("75.00 %"), "{said}");
     share_is(&controller, 0.5)?;
     ensure!(fs::read_to_string(controller.config())? == first, "the config file was not put back");
 
@@ -255,10 +256,11 @@ fn a_file_that_somebody_else_wrote_stays() -> Result<()> {
 }
 
 /// System calls and how they fail. Not `write`: with it, the runtime wakes its threads, which must not fail.
-const FAULTS: [(&str, &str); 6] = [
+const FAULTS: [(&str, &str); 7] = [
     ("openat", "ENOSPC"),
     ("openat", "EMFILE"),
     ("fsync", "EIO"),
+    ("fdatasync", "EIO"),
     ("rename", "EROFS"),
     ("bpf", "ENOMEM"),
     ("mmap", "ENOMEM"),
