@@ -48,7 +48,9 @@ const TOOLS: &[(&str, &str)] = &[
 
 /// Everything fetched and made is kept here, so that a second run is fast.
 fn directory() -> PathBuf {
-    ebpf::root().join("target/kernels")
+    // A link where `.ci/run` keeps it elsewhere; modprobe says where files really are.
+    let target = ebpf::root().join("target");
+    target.canonicalize().unwrap_or(target).join("kernels")
 }
 
 /// Runs the product on the kernels of these series. What can't be had is an error, or, `if_possible`, a

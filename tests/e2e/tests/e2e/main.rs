@@ -1,6 +1,6 @@
 //! Every promise to a user, tried end to end: real namespaces, real XDP, real servers and clients.
 //!
-//! `cargo xtask test` runs `together` with several threads and `alone` with one, one after the other.
+//! `cargo xtask test` runs tests of `together` side by side, and then those of `alone` one after the other.
 
 mod alone;
 mod together;

@@ -16,8 +16,8 @@ use crate::together::connections::{FLOW_TABLE, Net, PORT, all_present};
 
 const CONNECTIONS: usize = 10_000;
 const SYN_PER_SECOND: u64 = 100_000;
-/// Changes, one every four seconds: each kind twice, or as many as `CONNECTIONS_CHANGES` says.
-const CHANGES: usize = 12;
+/// Changes, one every four seconds: each kind once and what undoes it, or as many as `CONNECTIONS_CHANGES` says.
+const CHANGES: usize = 8;
 const PACE: Duration = Duration::from_secs(4);
 
 fn changes() -> usize {

@@ -1,7 +1,7 @@
 //! `balancer loadtest`: the rate that was asked for, within its bound, with failures by kind and the shares that were had.
 
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use harness::binomial::{fits, within_band};
@@ -137,11 +137,15 @@ fn sources_take_turns_and_other_targets_are_no_flows_of_the_service() -> Result<
     // Without a request, the client is the first to close, and its kernel remembers each connection for a minute.
     let (code, report) = load(&web, &controller, "--rate 100 --duration 1s --from 10.77.0.1,10.77.0.101")?;
     ensure!(code == Some(0) && report["latency_us"]["answer"] == Value::Null, "{report}");
-    let sockets = sockets(&web)?;
-    for source in [[10, 77, 0, 1], [10, 77, 0, 101]] {
+    let of = |source: [u8; 4]| -> Result<usize> {
         let source = format!("{:08X}", u32::from_ne_bytes(source));
-        let count = sockets.iter().filter(|(local, _)| *local == source).count();
-        ensure!(count == 50, "{count} connections from {source}: {sockets:?}");
+        Ok(sockets(&web)?.iter().filter(|(local, _)| *local == source).count())
+    };
+    // The kernel's list is not read at one moment: what moves in it meanwhile may be missed.
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while (of([10, 77, 0, 1])?, of([10, 77, 0, 101])?) != (50, 50) {
+        ensure!(Instant::now() < deadline, "not fifty connections from each source: {:?}", sockets(&web)?);
+        std::thread::sleep(Duration::from_millis(50));
     }
     // A server that sends back what it gets.
     let (code, report) = load(&web, &controller, "--rate 100 --duration 500ms --to 10.77.0.11:8001 --request x")?;
