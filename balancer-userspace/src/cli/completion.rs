@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn what_needs_no_controller_is_completed_without_one() {
         assert_eq!(completed("balancer dr"), ["drill", "drain"]);
-        assert_eq!(completed("balancer check --explain BAL03"), ["BAL030", "BAL031", "BAL032", "BAL033"]);
+        assert_eq!(completed("balancer check --explain BAL00").len(), 9);
         assert_eq!(completed("balancer runbook BalancerTraffic"), ["BalancerTrafficSkewed"]);
         assert_eq!(completed("balancer completions z"), ["zsh"]);
         assert_eq!(completed("balancer drain we"), <[&str; 0]>::default());
