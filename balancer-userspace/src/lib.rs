@@ -36,6 +36,7 @@ pub mod plan;
 mod printable;
 pub mod profile;
 pub mod regular;
+pub mod rights;
 pub mod service_manager;
 pub mod spec;
 pub mod state;

@@ -1,4 +1,4 @@
-//! The log of the controller. An error that a loop meets again and again is said once, and then counted once a minute.
+//! The log of the controller: to the journal with levels and fields where stderr leads there, else to stderr. An error that a loop meets again and again is said once, and then counted once a minute.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::{Level, Log, Metadata, Record};
+use systemd_journal_logger::{JournalLog, connected_to_journal};
 
 use crate::printable;
 
@@ -92,13 +93,55 @@ impl<L: Log> Log for Limited<L> {
     }
 }
 
-/// Logs to stderr from now on.
+/// The journal where there is one, else stderr. What the journal does not take is said on stderr.
+struct Out {
+    stderr: env_logger::Logger,
+    journal: Option<JournalLog>,
+}
+
+impl Out {
+    fn to(stderr: env_logger::Logger) -> Self {
+        let journal = || Some(JournalLog::new().ok()?.with_syslog_identifier("balancer".to_owned()));
+        Self { stderr, journal: if connected_to_journal() { journal() } else { None } }
+    }
+}
+
+impl Log for Out {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.stderr.enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.stderr.matches(record) {
+            return;
+        }
+        if !self.journal.as_ref().is_some_and(|journal| journalled(journal, record)) {
+            self.stderr.log(record);
+        }
+    }
+
+    fn flush(&self) {
+        self.stderr.flush();
+    }
+}
+
+/// Whether the journal took the record.
+fn journalled(journal: &JournalLog, record: &Record<'_>) -> bool {
+    let message = record.args().to_string();
+    let message = printable::block(&message);
+    let mut plain = Record::builder();
+    plain.metadata(record.metadata().clone()).key_values(record.key_values());
+    plain.module_path(record.module_path()).file(record.file()).line(record.line());
+    journal.journal_send(&plain.args(format_args!("{message}")).build()).is_ok()
+}
+
+/// Logs from now on.
 pub fn start() {
     // What the XDP program says is chosen by `node.datapath_log`, in the kernel.
     let filter = env_logger::Env::default().default_filter_or("info,balancer_xdp=trace");
     let log = env_logger::Builder::from_env(filter).format(log_line).build();
     let level = log.filter();
-    if log::set_boxed_logger(Box::new(Limited { log, repeats: Mutex::default() })).is_ok() {
+    if log::set_boxed_logger(Box::new(Limited { log: Out::to(log), repeats: Mutex::default() })).is_ok() {
         log::set_max_level(level);
     }
 }

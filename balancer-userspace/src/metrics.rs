@@ -1,6 +1,8 @@
 //! `/metrics`: what the controller knows, in Prometheus' terms. Names begin with `balancer_`, units are base units, labels are
 //! config names.
 
+#[cfg(test)]
+mod reference;
 mod text;
 mod watch;
 
@@ -92,12 +94,17 @@ pub fn encode(snapshot: &Snapshot) -> prometheus::Result<String> {
     let mut of_process = Vec::new();
     TextEncoder::new().encode(&process.gather(), &mut of_process)?;
     let of_process = String::from_utf8(of_process).map_err(|error| prometheus::Error::Msg(error.to_string()))?;
+    let families = families(snapshot);
+    let texts: Vec<&str> = families.iter().filter_map(Family::text).chain([of_process.as_str()]).collect();
+    Ok(texts.concat())
+}
+
+fn families(snapshot: &Snapshot) -> Vec<Family> {
     let mut families = backend_families(snapshot);
     families.extend(service_families(snapshot));
     families.extend(controller_families(snapshot));
     families.extend(watch::families(&snapshot.watch));
-    let texts: Vec<&str> = families.iter().filter_map(Family::text).chain([of_process.as_str()]).collect();
-    Ok(texts.concat())
+    families
 }
 
 fn backend_families(snapshot: &Snapshot) -> Vec<Family> {
@@ -258,7 +265,7 @@ fn controller_families(snapshot: &Snapshot) -> Vec<Family> {
 mod tests {
     use super::*;
 
-    fn snapshot() -> Snapshot {
+    pub(super) fn snapshot() -> Snapshot {
         let share =
             Shares { config: Some(1.0), effective: Some(1.0), planned: Some(1.0), kernel: Some(0.5), observed: None };
         let backend = BackendSample {

@@ -13,6 +13,8 @@ pub enum Unreadable {
     Failed(String),
     #[error("is {0}, not a regular file")]
     Other(&'static str),
+    #[error("is not there, or can't be read with the rights of uid {0}, who asks for it")]
+    Denied(u32),
     #[error("is larger than {0} MiB")]
     TooLarge(u64),
     #[error("is not UTF-8 text: line {line}, byte {byte} of it is 0x{value:02x}")]
@@ -48,7 +50,11 @@ pub fn bytes(path: &Path, most: u64) -> Result<Vec<u8>, Unreadable> {
 /// # Errors
 /// As [`bytes()`], and where it is no UTF-8, with the place of the first byte that is not.
 pub fn text(path: &Path, most: u64) -> Result<String, Unreadable> {
-    String::from_utf8(bytes(path, most)?).map_err(|error| {
+    utf8(bytes(path, most)?)
+}
+
+pub(crate) fn utf8(bytes: Vec<u8>) -> Result<String, Unreadable> {
+    String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         let read = error.as_bytes();
         let before = read.get(..at).unwrap_or_default();

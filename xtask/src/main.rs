@@ -3,6 +3,7 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod ci;
+mod dist;
 mod fuzz;
 mod gates;
 mod kernels;
@@ -74,8 +75,8 @@ enum Task {
     },
     /// Everything that a change must pass: gates, every test, and Linux 6.1 where a virtual machine can be had
     Ci,
-    /// Build the release binary and pack it with config, unit file and documents
-    Dist,
+    /// Build the release, and make a Debian package, a package of its debug symbols, and a tarball of it
+    Dist(dist::Dist),
 }
 
 /// Every program of the product and of its tests.
@@ -120,9 +121,14 @@ fn run(task: Task) -> Result<ExitCode> {
             build(TESTED, &suite::EVERYTHING)
         }),
         Task::Ci => ci::run(),
-        Task::Dist => {
-            setup::everything()?;
-            dist()
+        Task::Dist(dist) => {
+            let build = || {
+                setup::everything()?;
+                setup::tools(&[("strip", "binutils"), ("dpkg-deb", "dpkg"), ("lintian", "lintian")])?;
+                build_release(&["--package", "balancer-userspace"])?;
+                Ok(release().join("balancer"))
+            };
+            dist.run(build).map(|()| ExitCode::SUCCESS)
         }
     }
 }
@@ -180,52 +186,5 @@ fn test(args: &[String]) -> Result<ExitCode> {
     }
     let (code, flaky) = suite::all()?;
     flaky.iter().for_each(|flaky| println!("{flaky}"));
-    Ok(code)
-}
-
-fn dist() -> Result<ExitCode> {
-    build_release(&["--package", "balancer-userspace"])?;
-    let name = format!("balancer-{}-x86_64-linux", env!("CARGO_PKG_VERSION"));
-    let staging = ebpf::root().join("target/dist").join(&name);
-    let copy = |from: PathBuf, to: &str| -> Result<()> {
-        let target = staging.join(to);
-        std::fs::create_dir_all(target.parent().unwrap_or(&staging))?;
-        std::fs::copy(&from, &target).with_context(|| format!("copying {}", from.display()))?;
-        Ok(())
-    };
-    copy(release().join("balancer"), "balancer")?;
-    for file in [
-        "README.md",
-        "CHANGELOG.md",
-        "LICENSE-MIT",
-        "LICENSE-APACHE",
-        "docs/config.md",
-        "docs/api.md",
-        "docs/architecture.md",
-        "docs/benchmarks.md",
-        "docs/contributing.md",
-        "docs/cli.md",
-        "docs/doctor.md",
-        "docs/pipelines.md",
-        "docs/runbook.md",
-    ] {
-        copy(ebpf::root().join(file), file)?;
-    }
-    for file in [
-        "deploy/balancer.toml",
-        "deploy/balancer.service",
-        "deploy/rollout",
-        "deploy/alerts.yml",
-        "deploy/alerts_test.yml",
-        "deploy/prometheus.yml",
-        "deploy/alertmanager.yml",
-    ] {
-        copy(ebpf::root().join(file), file)?;
-    }
-    let archive = ebpf::root().join(format!("target/dist/{name}.tar.gz"));
-    let mut tar = Command::new("tar");
-    tar.arg("-C").arg(ebpf::root().join("target/dist")).arg("-czf").arg(&archive).arg(&name);
-    let code = wait(tar)?;
-    println!("{}", archive.display());
     Ok(code)
 }

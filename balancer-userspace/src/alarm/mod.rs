@@ -4,6 +4,7 @@ mod active;
 pub mod catalogue;
 mod message;
 mod outbox;
+mod program;
 mod webhook;
 
 pub use active::{Alarm, Alarms, Raised, Subject};

@@ -1,4 +1,4 @@
-//! Sending to webhooks, each on a thread of its own: a receiver that hangs holds nobody up.
+//! Sending to webhooks and programs, each on a thread of its own: a receiver that hangs holds nobody up.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant, SystemTime};
@@ -9,7 +9,8 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use super::Alarm;
 use super::message::Sender;
 use super::outbox::Outbox;
-use crate::model::{Alarming, Webhook};
+use super::program;
+use crate::model::{Alarming, Receiver as To, Webhook};
 
 /// Changes of alarms that wait for a thread; it takes them as they come, but for the time of one request.
 const WAITING: usize = 256;
@@ -79,7 +80,7 @@ impl Webhooks {
 }
 
 fn deliver(webhook: &Webhook, sender: &Sender, changes: &Receiver<Change>, told: &impl Fn(Delivery)) {
-    let agent = agent(webhook);
+    let post = poster(webhook);
     let mut outbox = Outbox::new(webhook.wait, webhook.repeat);
     let mut head = String::new();
     loop {
@@ -103,7 +104,7 @@ fn deliver(webhook: &Webhook, sender: &Sender, changes: &Receiver<Change>, told:
         }
         // Alertmanager takes an alert for resolved that it hears no more of; a few requests may be lost.
         let body = sender.body(webhook.format, &batch, &head, SystemTime::now(), webhook.repeat * 4);
-        let outcome = post(&agent, webhook, &body);
+        let outcome = post(&body);
         match &outcome {
             Ok(()) => outbox.sent(&batch, Instant::now()),
             Err(_) => outbox.failed(Instant::now()),
@@ -113,20 +114,34 @@ fn deliver(webhook: &Webhook, sender: &Sender, changes: &Receiver<Change>, told:
     }
 }
 
+/// Brings one message to the receiver.
+type Poster = Box<dyn Fn(&str) -> Result<(), String>>;
+
+fn poster(webhook: &Webhook) -> Poster {
+    let limit = webhook.timeout;
+    match webhook.to.clone() {
+        To::Program(command) => Box::new(move |body| program::run(&command, body, limit)),
+        To::Http { url, headers, authorities } => {
+            let agent = agent(limit, &authorities);
+            Box::new(move |body| post(&agent, &url, &headers, body))
+        }
+    }
+}
+
 /// Redirects are not followed: what alarms say goes where the config says, and nowhere else.
-fn agent(webhook: &Webhook) -> ureq::Agent {
-    let mut config = ureq::Agent::config_builder().timeout_global(Some(webhook.timeout)).max_redirects(0);
-    if !webhook.authorities.is_empty() {
-        let authorities = webhook.authorities.iter().map(|der| Certificate::from_der(der).to_owned());
+fn agent(timeout: Duration, authorities: &[Vec<u8>]) -> ureq::Agent {
+    let mut config = ureq::Agent::config_builder().timeout_global(Some(timeout)).max_redirects(0);
+    if !authorities.is_empty() {
+        let authorities = authorities.iter().map(|der| Certificate::from_der(der).to_owned());
         let tls = TlsConfig::builder().root_certs(RootCerts::from(authorities)).build();
         config = config.tls_config(tls);
     }
     ureq::Agent::new_with_config(config.build())
 }
 
-fn post(agent: &ureq::Agent, webhook: &Webhook, body: &str) -> Result<(), String> {
-    let mut request = agent.post(&webhook.url).header("content-type", "application/json");
-    for (name, value) in &webhook.headers {
+fn post(agent: &ureq::Agent, url: &str, headers: &[(String, String)], body: &str) -> Result<(), String> {
+    let mut request = agent.post(url).header("content-type", "application/json");
+    for (name, value) in headers {
         request = request.header(name, value);
     }
     let answer = request.send(body).map_err(|error| error.to_string())?;

@@ -15,16 +15,14 @@ const AUTHORITY: &[u8] = include_bytes!("../../tests/tls/authority.pem");
 const CERTIFICATE: &[u8] = include_bytes!("../../tests/tls/server.pem");
 const KEY: &[u8] = include_bytes!("../../tests/tls/server.key");
 
-fn webhook(url: String) -> Webhook {
-    Webhook {
-        url,
-        format: WebhookFormat::Json,
-        timeout: Duration::from_secs(10),
-        wait: Duration::ZERO,
-        repeat: Duration::from_secs(60),
-        headers: Vec::new(),
-        authorities: Vec::new(),
-    }
+fn webhook(to: To) -> Webhook {
+    let (timeout, wait, repeat) = (Duration::from_secs(10), Duration::ZERO, Duration::from_secs(60));
+    Webhook { to, format: WebhookFormat::Json, timeout, wait, repeat }
+}
+
+/// What becomes of one message.
+fn posted(url: String, headers: Vec<(String, String)>, authorities: Vec<Vec<u8>>) -> Result<(), String> {
+    poster(&webhook(To::Http { url, headers, authorities }))("{}")
 }
 
 /// Answers one request; says what it was asked.
@@ -77,8 +75,7 @@ fn a_redirect_is_not_followed_and_is_no_delivery() {
     let (elsewhere, asked_elsewhere) = receiver(answer("200 OK"), false);
     let to = format!("307 Temporary Redirect\r\nlocation: http://127.0.0.1:{elsewhere}/hook?key=secret");
     let (port, asked) = receiver(answer(&to), false);
-    let webhook = webhook(format!("http://127.0.0.1:{port}/"));
-    let said = post(&agent(&webhook), &webhook, "{}").unwrap_err();
+    let said = posted(format!("http://127.0.0.1:{port}/"), Vec::new(), Vec::new()).unwrap_err();
     assert!(said.contains(&format!("redirect to http://127.0.0.1:{elsewhere}/hook,")), "{said}");
     assert!(!said.contains("secret"), "{said}");
     assert!(asked.recv().is_ok());
@@ -88,9 +85,8 @@ fn a_redirect_is_not_followed_and_is_no_delivery() {
 #[test]
 fn headers_go_with_each_request() {
     let (port, asked) = receiver(answer("204 No Content"), false);
-    let mut webhook = webhook(format!("http://127.0.0.1:{port}/"));
-    webhook.headers = vec![("Authorization".to_owned(), "Bearer token".to_owned())];
-    post(&agent(&webhook), &webhook, "{}").unwrap();
+    let headers = vec![("Authorization".to_owned(), "Bearer token".to_owned())];
+    posted(format!("http://127.0.0.1:{port}/"), headers, Vec::new()).unwrap();
     let asked = asked.recv().unwrap().to_lowercase();
     assert!(asked.contains("authorization: bearer token\r\n"), "{asked}");
     assert!(asked.contains("content-type: application/json\r\n"), "{asked}");
@@ -100,8 +96,7 @@ fn headers_go_with_each_request() {
 fn a_certificate_is_checked_against_the_authorities_of_the_config() {
     let trusting = |authorities: Vec<Vec<u8>>| {
         let (port, _asked) = receiver(answer("200 OK"), true);
-        let webhook = Webhook { authorities, ..webhook(format!("https://127.0.0.1:{port}/")) };
-        post(&agent(&webhook), &webhook, "{}")
+        posted(format!("https://127.0.0.1:{port}/"), Vec::new(), authorities)
     };
     assert_eq!(trusting(vec![CertificateDer::from_pem_slice(AUTHORITY).unwrap().to_vec()]), Ok(()));
     let said = trusting(Vec::new()).unwrap_err();

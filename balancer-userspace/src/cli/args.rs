@@ -1,18 +1,23 @@
 //! Every command and flag, with the sentence a user reads; `values` reads what they take.
 
+mod loadtest;
+mod status;
 mod values;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::engine::ArgValueCompleter;
 
+pub use self::loadtest::Loadtest;
+pub use self::status::{Sort, StatusArgs, StatusFormat};
 pub(super) use self::values::protocol;
-use self::values::{duration, examined, guard, path};
+use self::values::{duration, examined, guard};
+use super::completion::{self, Shell};
 use crate::control::api::Fault;
 use crate::import::Origin;
-use crate::loadtest::schedule::MOST_RATE;
 use crate::model::{BackendId, BackendName, Protocol, ServiceName};
 use crate::profile::Period;
 
@@ -45,6 +50,17 @@ pub enum Command {
         #[arg(long, value_name = "FILE", default_value = "/etc/balancer/balancer.toml")]
         config: PathBuf,
     },
+    /// Write a first config, with a seed of its own; a file that is there stays as it is
+    ///
+    /// It names the interface of the default route, and an example of a service to be replaced.
+    Init {
+        /// File to write
+        #[arg(value_name = "FILE", default_value = "/etc/balancer/balancer.toml")]
+        file: PathBuf,
+        /// Print it instead
+        #[arg(long, conflicts_with = "file")]
+        stdout: bool,
+    },
     /// Check a config file; no controller is needed
     ///
     /// It finds what is invalid, predicts the load of each backend at the declared peaks, now and after each loss, and
@@ -56,7 +72,7 @@ pub enum Command {
         #[arg(value_name = "FILE", required_unless_present = "explain")]
         file: Option<PathBuf>,
         /// Print what a finding means and what to do about it
-        #[arg(long, value_name = "ID", conflicts_with = "file")]
+        #[arg(long, value_name = "ID", conflicts_with = "file", add = ArgValueCompleter::new(completion::every_finding))]
         explain: Option<String>,
         /// The file is for this host: hold it against its addresses and MTUs, too
         #[arg(long)]
@@ -88,7 +104,7 @@ pub enum Command {
     /// differs. A weight or a drain that was set by command is shown and does not count: somebody asked for it.
     Verify {
         /// Only this service
-        #[arg(value_name = "SERVICE")]
+        #[arg(value_name = "SERVICE", add = ArgValueCompleter::new(completion::services))]
         service: Option<ServiceName>,
         #[command(flatten)]
         output: Output,
@@ -107,7 +123,7 @@ pub enum Command {
     /// Print the runbook's entry on an alarm, a finding or a reason for dropped packets
     Runbook {
         /// Such as BalancerTrafficSkewed, BAL012 or no_backend; default: the names of all entries
-        #[arg(value_name = "NAME")]
+        #[arg(value_name = "NAME", add = ArgValueCompleter::new(completion::runbook))]
         name: Option<String>,
     },
     /// Set the weight of a backend now
@@ -119,7 +135,7 @@ pub enum Command {
     #[command(group = clap::ArgGroup::new("to").required(true).args(["weight", "reset"]))]
     Weight {
         /// For example web/web-1
-        #[arg(value_name = "SERVICE/BACKEND")]
+        #[arg(value_name = "SERVICE/BACKEND", add = ArgValueCompleter::new(completion::backends))]
         backend: BackendId,
         /// 0 to 1000000; 0 takes no new flows
         #[arg(value_name = "WEIGHT")]
@@ -135,7 +151,7 @@ pub enum Command {
     /// Give a backend no new flows until `undrain`, also across restarts and reloads
     Drain {
         /// For example web/web-1
-        #[arg(value_name = "SERVICE/BACKEND")]
+        #[arg(value_name = "SERVICE/BACKEND", add = ArgValueCompleter::new(completion::backends))]
         backend: BackendId,
         #[command(flatten)]
         why: Why,
@@ -145,7 +161,7 @@ pub enum Command {
     /// Give a drained backend new flows again
     Undrain {
         /// For example web/web-1
-        #[arg(value_name = "SERVICE/BACKEND")]
+        #[arg(value_name = "SERVICE/BACKEND", add = ArgValueCompleter::new(completion::backends))]
         backend: BackendId,
         #[command(flatten)]
         why: Why,
@@ -182,7 +198,7 @@ pub enum Command {
     /// `tshark -r -`.
     Capture {
         /// A service, such as web
-        #[arg(value_name = "SERVICE")]
+        #[arg(value_name = "SERVICE", add = ArgValueCompleter::new(completion::services))]
         service: Option<ServiceName>,
         /// One flow: tcp, udp or sctp, the client's address and port, and the service's
         #[arg(long, num_args = 3, value_names = ["PROTO", "SRC:PORT", "DST:PORT"], conflicts_with = "service")]
@@ -221,7 +237,7 @@ pub enum Command {
     /// not examined.
     Doctor {
         /// Only this service, or this backend: web or web/web-1
-        #[arg(value_name = "SERVICE[/BACKEND]", value_parser = examined)]
+        #[arg(value_name = "SERVICE[/BACKEND]", value_parser = examined, add = ArgValueCompleter::new(completion::subjects))]
         subject: Option<(ServiceName, Option<BackendName>)>,
         #[command(flatten)]
         output: Output,
@@ -270,7 +286,7 @@ pub enum Command {
         #[arg(long, value_name = "PROFILE", default_value = "24h")]
         profile: Period,
         /// Only this service, and losses that concern it
-        #[arg(long, value_name = "SERVICE")]
+        #[arg(long, value_name = "SERVICE", add = ArgValueCompleter::new(completion::services))]
         service: Option<ServiceName>,
         #[command(flatten)]
         output: Output,
@@ -305,7 +321,7 @@ pub enum Command {
     /// Bring back an earlier generation; default: the one before what is in force, each time one further
     Rollback {
         /// Number of a generation in `balancer history`
-        #[arg(value_name = "GENERATION")]
+        #[arg(value_name = "GENERATION", add = ArgValueCompleter::new(completion::generations))]
         generation: Option<u64>,
         /// Why; goes into the history
         #[arg(long, value_name = "TEXT")]
@@ -324,7 +340,7 @@ pub enum Command {
     /// Show a generation: its record, and the config that was in force
     Show {
         /// Number of a generation in `balancer history`
-        #[arg(value_name = "GENERATION")]
+        #[arg(value_name = "GENERATION", add = ArgValueCompleter::new(completion::generations))]
         generation: u64,
         #[command(flatten)]
         output: Output,
@@ -332,10 +348,10 @@ pub enum Command {
     /// Show how the configs of two generations differ
     Diff {
         /// Number of the older generation
-        #[arg(value_name = "A")]
+        #[arg(value_name = "A", add = ArgValueCompleter::new(completion::generations))]
         from: u64,
         /// Number of the newer generation
-        #[arg(value_name = "B")]
+        #[arg(value_name = "B", add = ArgValueCompleter::new(completion::generations))]
         to: u64,
         #[command(flatten)]
         output: Output,
@@ -350,94 +366,25 @@ pub enum Command {
         /// Directory of the pinned maps and links, for where no controller answers
         #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf/balancer")]
         pin_dir: PathBuf,
+        /// Take the control socket and the directory of pins from this config file, where it names them
+        #[arg(long, value_name = "FILE", conflicts_with = "pin_dir")]
+        config: Option<PathBuf>,
         #[command(flatten)]
         output: Output,
     },
-}
-
-#[derive(Debug, Args)]
-pub struct StatusArgs {
-    /// Only this service, with all its backends
-    #[arg(value_name = "SERVICE")]
-    pub service: Option<ServiceName>,
-    /// Only services and backends that take no flows
-    #[arg(long)]
-    pub down: bool,
-    /// The shares at all five layers, counters, and every backend; needs 130 columns
-    #[arg(long, conflicts_with_all = ["down", "sort", "watch"])]
-    pub wide: bool,
-    /// Order of the backends of a service
-    #[arg(long, value_enum, value_name = "BY", default_value_t = Sort::Config)]
-    pub sort: Sort,
-    /// Show it again after each pause, with rates, until Ctrl-C
-    #[arg(long, value_name = "DURATION", value_parser = duration, num_args = 0..=1, require_equals = true, default_missing_value = "1s")]
-    pub watch: Option<Duration>,
-    /// How it is printed
-    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = StatusFormat::Text)]
-    pub format: StatusFormat,
-    #[command(flatten)]
-    pub output: Output,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Sort {
-    /// As in the config file
-    Config,
-    Name,
-    /// Those that take no flows first
-    State,
-    /// The largest weight in force first
-    Weight,
-    /// The largest part of the kernel's table first
-    Share,
-    /// The most new flows first
-    Flows,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum StatusFormat {
-    /// For people
-    Text,
-    /// As with --json
-    Json,
-    /// A row a backend, for tables
-    Csv,
-}
-
-#[derive(Debug, Args)]
-pub struct Loadtest {
-    /// A tcp service, such as web
-    #[arg(value_name = "SERVICE")]
-    pub service: ServiceName,
-    /// New connections a second
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_RATE)))]
-    pub rate: u32,
-    /// How long, such as 30s; rate times duration is 10,000,000 at most
-    #[arg(long, value_name = "D", value_parser = duration)]
-    pub duration: Duration,
-    /// Connections that may be open at once
-    #[arg(long, value_name = "MAX", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub connections: u32,
-    /// Send this text on each connection, as it is, and wait for the first bytes of an answer
-    #[arg(long, value_name = "TEXT", conflicts_with = "http")]
-    pub request: Option<String>,
-    /// Send an HTTP request for this path on each connection, and read the answer; a status from 400 on is a failure
-    #[arg(long, value_name = "PATH", value_parser = path)]
-    pub http: Option<String>,
-    /// Local addresses to connect from in turn
-    #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
-    pub from: Vec<IpAddr>,
-    /// Connect here rather than to the service's own address; shares are still those of the service
-    #[arg(long, value_name = "ADDR:PORT")]
-    pub to: Option<SocketAddr>,
-    /// Longest time for a connection, its answer included
-    #[arg(long, value_name = "D", default_value = "3s", value_parser = duration)]
-    pub timeout: Duration,
-    /// Don't ask on a terminal whether to begin
-    #[arg(long)]
-    pub yes: bool,
-    #[command(flatten)]
-    pub output: Output,
+    /// Print a script that has a shell complete commands, and the names of services, backends, generations and findings
+    Completions {
+        /// Whose; for bash: balancer completions bash > /etc/bash_completion.d/balancer
+        #[arg(value_enum, value_name = "SHELL")]
+        shell: Shell,
+    },
+    /// Write the manual's pages, as packages have them
+    #[command(hide = true)]
+    Manual {
+        /// Directory to write to
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -453,7 +400,7 @@ pub enum Format {
 #[derive(Debug, Clone, Args)]
 pub struct Why {
     /// Accept a finding that this change causes, such as BAL016; needs --reason
-    #[arg(long, value_name = "ID", value_delimiter = ',')]
+    #[arg(long, value_name = "ID", value_delimiter = ',', add = ArgValueCompleter::new(completion::findings))]
     pub accept: Vec<String>,
     /// Why; goes into the history
     #[arg(long, value_name = "TEXT")]
@@ -481,7 +428,7 @@ mod tests {
     #[test]
     fn every_command_is_in_the_reference() {
         let reference = include_str!("../../../docs/cli.md");
-        for command in Cli::command().get_subcommands() {
+        for command in Cli::command().get_subcommands().filter(|command| !command.is_hide_set()) {
             let entry = format!("| `balancer {}", command.get_name());
             assert!(reference.contains(&entry), "{entry} is not in docs/cli.md");
         }
@@ -495,26 +442,5 @@ mod tests {
         assert!(parse(&["web/a"]).is_err());
         assert!(parse(&["web/a", "5", "--reset"]).is_err());
         assert!(parse(&["web", "5"]).unwrap_err().to_string().contains("SERVICE/BACKEND"));
-    }
-
-    #[test]
-    fn a_load_is_bounded_and_sends_one_thing() {
-        let parse = |more: &str| {
-            let line = format!("balancer loadtest web --duration 3s {more}");
-            Cli::try_parse_from(line.split_whitespace()).map_err(|error| error.to_string())
-        };
-        assert!(parse("--rate 200000 --http / --from 10.0.0.1,10.0.0.2 --from ::1").is_ok());
-        for (more, said) in [
-            ("", "--rate"),
-            ("--rate 0", "1..=200000"),
-            ("--rate 200001", "1..=200000"),
-            ("--rate 1 --connections 0", "1..=100000"),
-            ("--rate 1 --timeout 0s", "100ms to 24h"),
-            ("--rate 1 --http / --request x", "cannot be used with"),
-            ("--rate 1 --http index.html", "such as /index.html"),
-        ] {
-            let error = parse(more).unwrap_err();
-            assert!(error.contains(said), "no {said:?} in {error}");
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! `balancer detach`: by the controller, or from here where none answers. It is done only once no program of balancer is
 //! attached any more.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -12,6 +12,19 @@ use crate::control::client::{AskError, Client};
 use crate::controller::requests::Detach;
 use crate::dataplane::{self, Left};
 use crate::doctor;
+
+/// Whom to ask, and where the pins are: as the config says, even one that would be refused, or as usual.
+pub(super) fn places(client: Client, pin_dir: PathBuf, config: Option<&Path>) -> (Client, PathBuf) {
+    let Some(text) = config.and_then(|file| std::fs::read_to_string(file).ok()) else { return (client, pin_dir) };
+    let (socket, pins) = named(&text);
+    (socket.map_or(client, |socket| Client::new(&socket)), pins.unwrap_or(pin_dir))
+}
+
+fn named(text: &str) -> (Option<PathBuf>, Option<PathBuf>) {
+    let table = text.parse::<toml::Table>().unwrap_or_default();
+    let path = |key| table.get("node")?.get(key)?.as_str().map(PathBuf::from);
+    (path("control_socket"), path("pin_dir"))
+}
 
 pub(super) async fn run(client: &Client, pin_dir: &Path, output: Output) -> Result<ExitCode> {
     let unattended = match client.ask(&Detach {}).await {
@@ -60,6 +73,15 @@ fn said(pin_dir: &Path, nothing_removed: bool, left: &[Left]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_config_that_names_other_places_is_followed_also_where_it_is_invalid() {
+        assert_eq!(named("[node]\npin_dir = \"/sys/fs/bpf/x\"\nnonsense = 1"), (None, Some("/sys/fs/bpf/x".into())));
+        assert_eq!(named("[node]\ncontrol_socket = \"/run/x\""), (Some("/run/x".into()), None));
+        for useless in ["", "[node", "node = 3", "[node]\npin_dir = 3"] {
+            assert_eq!(named(useless), (None, None), "{useless}");
+        }
+    }
 
     #[test]
     fn what_stays_attached_is_said_with_the_command_that_takes_it_off() {

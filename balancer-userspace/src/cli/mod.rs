@@ -3,6 +3,7 @@
 mod args;
 mod capture;
 mod check;
+mod completion;
 mod detach;
 mod doctor;
 mod drill;
@@ -10,7 +11,9 @@ mod generations;
 #[cfg(test)]
 mod golden;
 mod import;
+mod init;
 mod loadtest;
+mod manual;
 mod refusal;
 mod rehearse;
 mod render;
@@ -41,6 +44,7 @@ const UNREACHABLE: u8 = 3;
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    completion::answer();
     let matches = Cli::command().get_matches();
     let json = refusal::as_json(&matches);
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
@@ -149,7 +153,13 @@ async fn command(cli: Cli) -> anyhow::Result<ExitCode> {
             show(output, &generations::Difference::of(&from, &to), generations::Difference::text)?;
         }
         Command::Reload { output } => show(output, &client.ask(&Reload {}).await?, render::reloaded)?,
-        Command::Detach { pin_dir, output } => return detach::run(&client, &pin_dir, output).await,
+        Command::Completions { shell } => completion::run(shell)?,
+        Command::Manual { directory } => manual::write(&directory)?,
+        Command::Init { file, stdout } => init::run(&file, stdout)?,
+        Command::Detach { pin_dir, config, output } => {
+            let (client, pin_dir) = detach::places(client, pin_dir, config.as_deref());
+            return detach::run(&client, &pin_dir, output).await;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

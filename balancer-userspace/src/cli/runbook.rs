@@ -12,6 +12,10 @@ fn entries() -> impl Iterator<Item = (&'static str, &'static str)> {
     })
 }
 
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    entries().map(|(name, _)| name)
+}
+
 /// The entry of this name, or the names of all.
 pub(super) fn entry(name: Option<&str>) -> anyhow::Result<String> {
     let Some(name) = name else {

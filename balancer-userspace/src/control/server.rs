@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream as BlockingStream;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use axum::body::Bytes;
@@ -16,21 +17,24 @@ use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter};
 use axum::{Json, Router};
-use tokio::net::{UnixListener, UnixStream};
+use nix::unistd::Gid;
+use tokio::net::UnixListener;
 use tokio::sync::watch;
 
+use super::access::{Directory, Host, Level, caller, permit};
 use super::api::{Code, Refused};
 use crate::controller::handle::{Caller, Handle, Refusal};
 use crate::controller::requests::{Body, Method, PREFIX, Reply, Request, Visit, each};
 use crate::listener;
+use crate::model::ControlPolicy;
 
 /// Of all descriptors, the last twentieth is for probes and maps.
 const KEPT: u64 = 20;
 /// Owner and group may talk to the controller, nobody else.
 const MODE: u32 = 0o660;
 
-/// Binds the socket, in the place of one that a controller left behind when it died.
-pub fn bind(path: &Path) -> Result<UnixListener> {
+/// Binds the socket, in the place of one that a controller left behind when it died, and gives it to a group.
+pub fn bind(path: &Path, group: Option<&str>) -> Result<UnixListener> {
     let attempt = || -> Result<UnixListener> {
         if let Some(directory) = path.parent() {
             fs::create_dir_all(directory)?;
@@ -48,10 +52,25 @@ pub fn bind(path: &Path) -> Result<UnixListener> {
         let listener = UnixListener::bind(path);
         nix::sys::stat::umask(before);
         let listener = listener?;
+        if let Some(group) = group {
+            give(path, group)?;
+        }
         fs::set_permissions(path, Permissions::from_mode(MODE))?;
         Ok(listener)
     };
     attempt().with_context(|| format!("listening on `node.control_socket` = {}", path.display()))
+}
+
+fn give(path: &Path, group: &str) -> Result<()> {
+    let Some(gid) = Host.group(group) else {
+        bail!("there is no group {group:?}, which `control.group` names; make it (`groupadd --system {group}`)")
+    };
+    nix::unistd::chown(path, None, Some(Gid::from_raw(gid))).with_context(|| {
+        format!(
+            "giving the socket to the group {group}, which `control.group` names; the process must be in it: \
+             `SupplementaryGroups={group}` in the unit"
+        )
+    })
 }
 
 fn is_socket(path: &Path) -> bool {
@@ -59,22 +78,22 @@ fn is_socket(path: &Path) -> bool {
 }
 
 /// Answers requests until `stopped` is true.
-pub async fn serve(listener: UnixListener, handle: Handle, stopped: watch::Receiver<bool>) {
-    listener::serve(listener, router(handle), Peer::of, KEPT, stopped).await;
+pub async fn serve(listener: UnixListener, handle: Handle, policy: Policy, stopped: watch::Receiver<bool>) {
+    let shared = Shared { handle, policy };
+    listener::serve(listener, router(shared), caller, KEPT, stopped).await;
 }
 
-/// Who is at the other end of the socket, as the kernel says (`SO_PEERCRED`).
-#[derive(Clone, Copy)]
-struct Peer(Option<Caller>);
+/// Says who may use the socket, as the config in force has it.
+pub type Policy = Arc<dyn Fn() -> Arc<ControlPolicy> + Send + Sync>;
 
-impl Peer {
-    fn of(stream: &UnixStream) -> Self {
-        let peer = stream.peer_cred().ok();
-        Self(peer.map(|peer| Caller { uid: peer.uid(), pid: peer.pid() }))
-    }
+#[derive(Clone)]
+struct Shared {
+    handle: Handle,
+    policy: Policy,
 }
 
-type Asker = ConnectInfo<Peer>;
+/// Who is at the other end of the socket, as the kernel says (`SO_PEERCRED`, `SO_PEERGROUPS`).
+type Peer = ConnectInfo<Option<Caller>>;
 
 /// A response, or why there is none.
 type Answered = Result<Response, No>;
@@ -88,6 +107,7 @@ impl No {
             StatusCode::NOT_FOUND => Code::NotFound,
             StatusCode::METHOD_NOT_ALLOWED => Code::WrongMethod,
             StatusCode::CONFLICT => Code::Refused,
+            StatusCode::FORBIDDEN => Code::PermissionDenied,
             StatusCode::PAYLOAD_TOO_LARGE => Code::TooLarge,
             StatusCode::SERVICE_UNAVAILABLE => Code::Stopping,
             status if status.is_client_error() => Code::BadRequest,
@@ -104,7 +124,7 @@ impl IntoResponse for No {
 }
 
 /// The paths of all requests.
-fn router(handle: Handle) -> Router {
+fn router(shared: Shared) -> Router {
     let mut paths = Paths::default();
     each(&mut paths);
     let known: Vec<&str> = paths.0.iter().map(|path| path.name).collect();
@@ -118,7 +138,7 @@ fn router(handle: Handle) -> Router {
         let route = path.route.fallback(wrong).layer(DefaultBodyLimit::max(path.largest));
         router.route(&format!("{PREFIX}{}", path.name), route)
     });
-    routes.fallback(unknown).with_state(handle)
+    routes.fallback(unknown).with_state(shared)
 }
 
 /// What is at each path, in the order of the list.
@@ -128,7 +148,7 @@ struct Paths(Vec<AtPath>);
 struct AtPath {
     name: &'static str,
     methods: Vec<&'static str>,
-    route: MethodRouter<Handle>,
+    route: MethodRouter<Shared>,
     largest: usize,
 }
 
@@ -150,14 +170,14 @@ impl Visit for Paths {
 }
 
 /// Takes a request in, and answers it.
-async fn take<R: Request>(State(handle): State<Handle>, peer: Asker, uri: Uri, bytes: Received) -> Answered {
-    let caller = caller(peer)?;
+async fn take<R: Request>(State(shared): State<Shared>, peer: Peer, uri: Uri, bytes: Received) -> Answered {
+    let caller = permitted::<R>(peer, &(shared.policy)())?;
     let request: R = read(&uri, bytes)?;
     request.check().map_err(bad_request)?;
     let said = request.said();
-    let outcome = request.answer(handle, caller).await;
+    let outcome = request.answer(shared.handle, caller.clone()).await;
     if let Some(said) = said {
-        log_who_asked(caller, &said, outcome.as_ref().err());
+        log_who_asked(&caller, &said, outcome.as_ref().err());
     }
     respond(outcome.map_err(refused)?)
 }
@@ -209,17 +229,29 @@ fn bad_request(message: impl std::fmt::Display) -> No {
     No::new(StatusCode::BAD_REQUEST, message.to_string())
 }
 
-/// Who asks; nobody unknown is answered.
-fn caller(ConnectInfo(Peer(caller)): Asker) -> Result<Caller, No> {
-    caller.ok_or_else(|| No::new(StatusCode::FORBIDDEN, "the kernel does not say who is asking".to_owned()))
+/// Who asks, where the config lets them; nobody unknown is answered.
+fn permitted<R: Request>(ConnectInfo(caller): Peer, policy: &ControlPolicy) -> Result<Caller, No> {
+    let denied = |why: String| No::new(StatusCode::FORBIDDEN, why);
+    let caller = caller.ok_or_else(|| denied("the kernel does not say who is asking".to_owned()))?;
+    let level = if R::CHANGES { Level::Change } else { Level::Read };
+    let own = nix::unistd::geteuid().as_raw();
+    permit(policy, &caller, level, own, &Host).map_err(|why| {
+        if R::CHANGES {
+            log::warn!("uid {}: {}: permission denied", caller.uid, R::PATH);
+        }
+        denied(why)
+    })?;
+    Ok(caller)
 }
 
 /// Every change is in the log with who asked for it, whether or not it was made.
-fn log_who_asked(caller: Caller, what: &str, refusal: Option<&Refusal>) {
+fn log_who_asked(caller: &Caller, what: &str, refusal: Option<&Refusal>) {
     let pid = caller.pid.map_or_else(|| "?".to_owned(), |pid| pid.to_string());
     match refusal {
-        None => log::info!("uid {} (pid {pid}): {what}: done", caller.uid),
-        Some(refusal) => log::warn!("uid {} (pid {pid}): {what}: {refusal}", caller.uid),
+        None => log::info!(asked_by_uid = caller.uid, command = what; "uid {} (pid {pid}): {what}: done", caller.uid),
+        Some(refusal) => {
+            log::warn!(asked_by_uid = caller.uid, command = what; "uid {} (pid {pid}): {what}: {refusal}", caller.uid);
+        }
     }
 }
 
@@ -237,10 +269,10 @@ mod tests {
         runtime.block_on(async {
             let directory = tempfile::tempdir().unwrap();
             let socket = directory.path().join("control.sock");
-            let listener = bind(&socket).unwrap();
+            let listener = bind(&socket, None).unwrap();
             let (jobs, _received) = mpsc::channel(1);
             let (_stop, stopped) = watch::channel(false);
-            let server = tokio::spawn(serve(listener, Handle::new(jobs), stopped));
+            let server = tokio::spawn(serve(listener, Handle::new(jobs), Arc::new(Arc::default), stopped));
             let mut stream = UnixStream::connect(&socket).await.unwrap();
             let request = format!("{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
             stream.write_all(request.as_bytes()).await.unwrap();

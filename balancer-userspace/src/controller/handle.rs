@@ -52,10 +52,21 @@ impl Handle {
     }
 
     /// Reads a config's content beside the controller's task. Lists that the text names are looked for beside the config in
-    /// force, as they are once it is applied.
-    pub(crate) async fn read_ahead(&self, file: &str, text: String) -> Result<Ahead, Refusal> {
-        let path = self.run(|controller| Ok(controller.running.desired.path.clone())).await?;
-        Ahead::of(file.to_owned(), text, path).await
+    /// force, as they are once it is applied, and read with the rights of whoever sent it.
+    pub(crate) async fn read_ahead(&self, caller: &Caller, file: &str, text: String) -> Result<Ahead, Refusal> {
+        let in_force = |controller: &mut Controller| {
+            let desired = &controller.running.desired;
+            let programs: Vec<_> = desired.config.node.alarming.programs().map(<[String]>::to_vec).collect();
+            Ok((desired.path.clone(), programs))
+        };
+        let (path, programs) = self.run(in_force).await?;
+        let rights = caller.rights();
+        let is_stranger = rights.is_some();
+        let mut ahead = Ahead::of(file.to_owned(), text, path, rights).await?;
+        if is_stranger {
+            ahead.refuse_programs(&programs);
+        }
+        Ok(ahead)
     }
 
     /// Has the tables that a config would need made and tried beside the controller's task, which takes them with the config.

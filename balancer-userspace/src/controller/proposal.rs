@@ -1,11 +1,12 @@
 //! What is proposed, by whom and why; a text read and held against this host.
 
-use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::controller::refusal::Refusal;
 use crate::history::Outcome;
-use crate::spec::{Diagnostic, Diagnostics, Loaded, Severity};
+use crate::rights::Rights;
+use crate::spec::{Beside, Diagnostic, Diagnostics, Loaded, Severity};
 use crate::state::Overrides;
 use crate::{host, spec};
 
@@ -83,13 +84,21 @@ pub(crate) struct Recorded {
 pub(crate) type Linted = (Loaded, Diagnostics);
 
 /// Who asked for a change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
     pub uid: u32,
     pub pid: Option<i32>,
+    /// All groups of its process.
+    pub groups: Arc<[u32]>,
 }
 
 impl Caller {
+    /// With which files are read that it names; `None` where the controller's own are no more.
+    pub(crate) fn rights(&self) -> Option<Rights> {
+        let own = self.uid == 0 || self.uid == nix::unistd::geteuid().as_raw();
+        (!own).then(|| Rights { uid: self.uid, groups: self.groups.to_vec() })
+    }
+
     /// A change, by whom and why; what it is called comes later.
     pub(crate) fn asks(self, accept: Vec<String>, reason: Option<String>) -> ChangeRequest {
         ChangeRequest { uid: Some(self.uid), reason, accept, ..ChangeRequest::default() }
@@ -100,8 +109,8 @@ impl Caller {
 ///
 /// # Errors
 /// All that is wrong, where anything is an error that the file does not silence.
-pub(crate) fn linted(file: &str, text: String, directory: &Path) -> Result<Linted, Diagnostics> {
-    let (loaded, found) = judged(file, text, directory)?;
+pub(crate) fn linted<'a>(file: &str, text: String, beside: impl Into<Beside<'a>>) -> Result<Linted, Diagnostics> {
+    let (loaded, found) = judged(file, text, beside)?;
     if found.count(Severity::Error) > 0 { Err(found.worst_first()) } else { Ok((loaded, found)) }
 }
 
@@ -109,8 +118,8 @@ pub(crate) fn linted(file: &str, text: String, directory: &Path) -> Result<Linte
 ///
 /// # Errors
 /// All that is wrong, where it is no valid config.
-pub(crate) fn judged(file: &str, text: String, directory: &Path) -> Result<Linted, Diagnostics> {
-    let loaded = spec::read(file, text, directory)?;
+pub(crate) fn judged<'a>(file: &str, text: String, beside: impl Into<Beside<'a>>) -> Result<Linted, Diagnostics> {
+    let loaded = spec::read(file, text, beside)?;
     let found = loaded.findings(&host::facts());
     Ok((loaded, found))
 }

@@ -14,7 +14,7 @@ use crate::controller::flows::{NewFlows, start};
 use crate::controller::refusal::Refusal;
 use crate::dataplane::{CounterMaps, Counters};
 use crate::metrics::{ServiceSample, Snapshot, WatchedBackend};
-use crate::model::ServiceName;
+use crate::model::{ControlPolicy, ServiceName};
 use crate::plan::share;
 
 /// All but what is counted.
@@ -23,6 +23,7 @@ pub(crate) struct Published {
     pub(crate) services: Vec<Arc<PublishedService>>,
     /// Without services.
     pub(crate) rest: Snapshot,
+    pub(crate) control: Arc<ControlPolicy>,
     /// Where windows of observed shares begin at the earliest.
     pub(crate) oldest: Option<NewFlows>,
     pub(crate) highest: BackendIndex,
@@ -57,6 +58,13 @@ impl Publishing {
 
     pub(crate) fn is_stale(&self) -> bool {
         !self.again.is_empty()
+    }
+}
+
+impl Published {
+    /// Who may use the control socket.
+    pub(crate) fn control(&self) -> Arc<ControlPolicy> {
+        Arc::clone(&self.control)
     }
 }
 

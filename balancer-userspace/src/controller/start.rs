@@ -124,7 +124,7 @@ pub(crate) async fn start(path: &Path, handle: Handle) -> Result<(Controller, Se
     for finding in found.findings.iter().filter(|finding| finding.counts()) {
         log::warn!("{}; `balancer check --explain {}` says more", said(finding), finding.id);
     }
-    let control_listener = control::server::bind(&config.node.control_socket)?;
+    let control_listener = control::server::bind(&config.node.control_socket, config.node.control.group.as_deref())?;
     let http_listener = match config.node.http_listen {
         Some(address) => Some(TcpListener::bind(address).await.with_context(|| {
             format!("listening on `node.http_listen` = {address}; is another controller or exporter there?")
@@ -159,6 +159,7 @@ pub(crate) async fn start(path: &Path, handle: Handle) -> Result<(Controller, Se
     let webhooks = webhooks(&running.desired.config.node, &deliveries.0)?;
     let manager = ServiceManager::from_environment();
     let (published, readers) = watch::channel(Arc::default());
+    let policies = readers.clone();
     let reader = Reader::new(readers, running.kernel.plane.counter_maps()?);
     let mut controller = Controller {
         running,
@@ -191,7 +192,9 @@ pub(crate) async fn start(path: &Path, handle: Handle) -> Result<(Controller, Se
 
     controller.publish();
     let (stop, stopped) = watch::channel(false);
-    let mut tasks = vec![tokio::spawn(control::server::serve(control_listener, handle.clone(), stopped.clone()))];
+    let policy = Arc::new(move || policies.borrow().control());
+    let control = control::server::serve(control_listener, handle.clone(), policy, stopped.clone());
+    let mut tasks = vec![tokio::spawn(control)];
     if let Some(listener) = http_listener {
         tasks.push(tokio::spawn(http::serve(listener, handle, reader, stopped)));
     }

@@ -30,28 +30,52 @@ impl Alarming {
     pub const RUNBOOK: &str = "file:///usr/share/doc/balancer/runbook.md";
 }
 
+/// Whoever is told of alarms by the controller itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Webhook {
-    pub url: String,
+    pub to: Receiver,
     pub format: WebhookFormat,
-    /// Of one request.
+    /// Of one request, or one run of the program.
     pub timeout: Duration,
     /// Alarms that come within it go together.
     pub wait: Duration,
     /// How often alarms that are still active are sent again.
     pub repeat: Duration,
-    /// Sent with each request: name and value.
-    pub headers: Vec<(String, String)>,
-    /// DER of the authorities that certificates are checked against; without any, the public ones.
-    pub authorities: Vec<Vec<u8>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Receiver {
+    Http {
+        url: String,
+        /// Sent with each request: name and value.
+        headers: Vec<(String, String)>,
+        /// DER of the authorities that certificates are checked against; without any, the public ones.
+        authorities: Vec<Vec<u8>>,
+    },
+    /// A program and its arguments.
+    Program(Vec<String>),
 }
 
 impl Webhook {
-    /// Its host and port: the rest of a URL may hold a secret.
+    /// Host and port of a URL, the rest of which may hold a secret; the path of a program.
     pub fn name(&self) -> &str {
-        let rest = self.url.split_once("://").map_or(self.url.as_str(), |(_, rest)| rest);
+        let url = match &self.to {
+            Receiver::Http { url, .. } => url.as_str(),
+            Receiver::Program(command) => return command.first().map_or("", String::as_str),
+        };
+        let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
         let host = rest.split(['/', '?', '#']).next().unwrap_or(rest);
         host.rsplit_once('@').map_or(host, |(_, host)| host)
+    }
+}
+
+impl Alarming {
+    /// Programs that are run.
+    pub fn programs(&self) -> impl Iterator<Item = &[String]> {
+        self.webhooks.iter().filter_map(|webhook| match &webhook.to {
+            Receiver::Program(command) => Some(command.as_slice()),
+            Receiver::Http { .. } => None,
+        })
     }
 }
 
@@ -73,8 +97,8 @@ mod tests {
         let named = |url: &str| {
             let format = WebhookFormat::Json;
             let (timeout, wait, repeat) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
-            let (headers, authorities) = (Vec::new(), Vec::new());
-            Webhook { url: url.to_owned(), format, timeout, wait, repeat, headers, authorities }.name().to_owned()
+            let to = Receiver::Http { url: url.to_owned(), headers: Vec::new(), authorities: Vec::new() };
+            Webhook { to, format, timeout, wait, repeat }.name().to_owned()
         };
         assert_eq!(named("https://user:secret@hooks.example.com:8443/T0/secret?key=1"), "hooks.example.com:8443");
         assert_eq!(named("http://[::1]:9093/api/v2/alerts"), "[::1]:9093");

@@ -13,13 +13,15 @@ use serde::{Deserialize, Serialize};
 
 mod alarming;
 mod connections;
+mod control;
 mod health;
 mod name;
 mod number;
 mod services;
 
-pub use alarming::{Alarming, Verify, Webhook, WebhookFormat};
+pub use alarming::{Alarming, Receiver, Verify, Webhook, WebhookFormat};
 pub use connections::{Connections, Tracking, WhenFull};
+pub use control::{ControlPolicy, Principal};
 pub use health::{CheckKind, HealthCheck, Jitter};
 pub use name::{BackendId, BackendName, NameError, ServiceName};
 pub use number::{Fraction, TableSize, Weight};
@@ -41,6 +43,7 @@ pub struct Node {
     /// A directory on a BPF file system, one for each controller on the host.
     pub pin_dir: PathBuf,
     pub control_socket: PathBuf,
+    pub control: ControlPolicy,
     pub http_listen: Option<SocketAddr>,
     pub seed: u64,
     /// Apply the file when it changes on disk, not only on SIGHUP.

@@ -1,10 +1,10 @@
 //! Who may open flows, and how many a second: `allow`, `deny` and the rates of new flows.
 
 use std::collections::HashMap;
-use std::path::Path;
 
 use ipnet::IpNet;
 
+use super::beside::Beside;
 use super::catalogue::Kind;
 use super::diagnostic::Problems;
 use super::prefix;
@@ -20,11 +20,11 @@ pub(super) struct ReadGuard {
     pub(super) sizes: Vec<Placed<usize>>,
 }
 
-/// `directory`: what relative paths start from.
-pub(super) fn guard(service: &Section<'_>, address: Option<&Placed<IpNet>>, directory: &Path) -> ReadGuard {
+/// `beside`: files that it names.
+pub(super) fn guard(service: &Section<'_>, address: Option<&Placed<IpNet>>, beside: Beside<'_>) -> ReadGuard {
     let v4 = address.map(|address| address.value.addr().is_ipv4());
-    let allow = prefix_list::list(service, ("allow", "allow_file"), directory, v4);
-    let deny = prefix_list::list(service, ("deny", "deny_file"), directory, v4);
+    let allow = prefix_list::list(service, ("allow", "allow_file"), beside, v4);
+    let deny = prefix_list::list(service, ("deny", "deny_file"), beside, v4);
     if let Some(allow) = &allow {
         nobody(allow, service);
         if let Some(deny) = &deny {

@@ -5,8 +5,10 @@
 
 mod amount;
 mod backend;
+mod beside;
 mod catalogue;
 mod connections;
+mod control;
 mod cross;
 mod diagnostic;
 mod forward;
@@ -32,6 +34,7 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
+pub use beside::Beside;
 pub(crate) use catalogue::entry;
 pub use catalogue::{CATALOGUE, Entry, Kind, Severity, explained};
 pub(crate) use diagnostic::counted;
@@ -103,11 +106,12 @@ pub fn parse(file: &str, text: &str) -> Result<Config, Diagnostics> {
     read(file, text.to_owned(), directory).map(|loaded| loaded.config)
 }
 
-/// Validates `text`; `file` is what diagnostics call it, `directory` is where relative paths in it start.
+/// Validates `text`; `file` is what diagnostics call it, `beside` is where relative paths in it start.
 ///
 /// # Errors
 /// As [`load`].
-pub fn read(file: &str, text: String, directory: &Path) -> Result<Loaded, Diagnostics> {
+pub fn read<'a>(file: &str, text: String, beside: impl Into<Beside<'a>>) -> Result<Loaded, Diagnostics> {
+    let beside = beside.into();
     let problems = Problems::some(file, &text);
     let (document, errors) = DeTable::parse_recoverable(&text);
     for error in &errors {
@@ -116,10 +120,10 @@ pub fn read(file: &str, text: String, directory: &Path) -> Result<Loaded, Diagno
     // What the parser could recover of a broken document is no base for further complaints.
     if errors.is_empty() {
         let root = Section::new("", document.get_ref(), document.span(), ROOT_KEYS, &problems);
-        let node = node::node(&root, directory);
+        let node = node::node(&root, beside);
         let limits = node::limits(&root);
         let interfaces = node::interfaces(&root);
-        let mut places = service::services(&root, directory);
+        let mut places = service::services(&root, beside);
         let silences = silence::silences(&root);
         cross::check(&limits, &places, &problems);
         silence::check(&silences, &places, &problems);
@@ -134,13 +138,26 @@ pub fn read(file: &str, text: String, directory: &Path) -> Result<Loaded, Diagno
     Err(problems.into_diagnostics())
 }
 
-const ROOT_KEYS: &[&str] =
-    &["node", "limits", "interface", "service", "silence", "guard", "verify", "alarm", "webhook", "profile", "lint"];
+const ROOT_KEYS: &[&str] = &[
+    "node",
+    "limits",
+    "interface",
+    "service",
+    "silence",
+    "guard",
+    "verify",
+    "alarm",
+    "webhook",
+    "profile",
+    "lint",
+    "control",
+];
 
 /// Every key the reader knows, as `section.key`.
 pub fn known_keys() -> Vec<String> {
     let sections = [
         ("node", node::NODE_KEYS),
+        ("control", control::CONTROL_KEYS),
         ("limits", node::LIMIT_KEYS),
         ("interface", node::INTERFACE_KEYS),
         ("service", service::SERVICE_KEYS),

@@ -1,10 +1,12 @@
 //! `[node]`, `[limits]` and `[[interface]]`.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
+use super::beside::Beside;
 use super::catalogue::Kind;
+use super::control;
 use super::diagnostic::Span;
 use super::reader::Section;
 use super::verify;
@@ -58,8 +60,8 @@ fn guard(root: &Section<'_>) -> Option<GuardPolicy> {
     Some(GuardPolicy { from: from?.value, duration })
 }
 
-/// `directory`: what relative paths start from.
-pub(super) fn node(root: &Section<'_>, directory: &Path) -> Node {
+/// `beside`: files that it names.
+pub(super) fn node(root: &Section<'_>, beside: Beside<'_>) -> Node {
     let section = root.section("node", "node", NODE_KEYS);
     let section = section.as_ref();
     let path =
@@ -76,12 +78,13 @@ pub(super) fn node(root: &Section<'_>, directory: &Path) -> Node {
         state_dir: path("state_dir", "/var/lib/balancer"),
         pin_dir: path("pin_dir", "/sys/fs/bpf/balancer"),
         control_socket: path("control_socket", "/run/balancer/control.sock"),
+        control: control::policy(root),
         http_listen: listen.unwrap_or_else(|| Some(([127, 0, 0, 1], 9405).into())),
         seed: section.and_then(|node| node.seed("seed")).unwrap_or(0),
         watch_config: section.and_then(|node| node.boolean("watch_config")).unwrap_or(false),
         guard: guard(root),
         verify: verify::verify(root),
-        alarming: verify::alarming(root, directory),
+        alarming: verify::alarming(root, beside),
         profile: super::profile::profile(root),
         lint: super::lint_policy::policy(root),
         history: section.and_then(|node| node.number("history", 1..=MOST_GENERATIONS)).map_or(GENERATIONS, |n| n.value),

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use super::beside::Beside;
 use super::catalogue::Kind;
 use super::diagnostic::{Problems, Span};
 use super::prefix::{self, NoPrefix};
 use super::reader::{Placed, Section};
-use crate::regular;
 
 /// Findings of one list that are said one by one; further ones are counted.
 const SAID: usize = 10;
@@ -69,7 +69,7 @@ pub(super) struct List {
 pub(super) fn list(
     section: &Section<'_>,
     (key, file_key): (&'static str, &'static str),
-    directory: &Path,
+    beside: Beside<'_>,
     v4: Option<bool>,
 ) -> Option<List> {
     if !section.has(key) && !section.has(file_key) {
@@ -85,8 +85,8 @@ pub(super) fn list(
         sizes.push(Placed { value: reading.entries.len(), span: texts.span });
     }
     if let Some(name) = section.text(file_key) {
-        let path = directory.join(name.value);
-        match content(&path) {
+        let path = beside.directory.join(name.value);
+        match content(&path, beside) {
             Ok(content) => {
                 let before = reading.entries.len();
                 reading.file(&content, &path, &name.span);
@@ -104,8 +104,18 @@ pub(super) fn list(
     Some(List { entries: reading.entries, sizes, whole: section.problems.count() == noted })
 }
 
-fn content(path: &Path) -> Result<String, String> {
-    regular::text(path, LARGEST_FILE_BYTES).map_err(|why| why.to_string())
+fn content(path: &Path, beside: Beside<'_>) -> Result<String, String> {
+    beside.text(path, LARGEST_FILE_BYTES).map_err(|why| why.to_string())
+}
+
+/// The first characters: a file that was named by mistake is not shown.
+fn quoted(text: &str) -> String {
+    /// The longest prefix of IPv6 has 43.
+    const MOST: usize = 43;
+    match text.char_indices().nth(MOST) {
+        None => format!("{text:?}"),
+        Some((end, _)) => format!("{:?}…", &text[..end]),
+    }
 }
 
 struct Reading {
@@ -134,13 +144,14 @@ impl Reading {
         let prefix = match prefix::parse(text) {
             Ok(prefix) => prefix,
             Err(NoPrefix { reason, help }) => {
-                return refuse(Kind::Value, format!("{text:?} in `service.{}` {reason}", self.key), help);
+                let text = quoted(text);
+                return refuse(Kind::Value, format!("{text} in `service.{}` {reason}", self.key), help);
             }
         };
         if let Some(v4) = self.v4.filter(|v4| *v4 != prefix.addr().is_ipv4()) {
             let (found, wanted) = if v4 { ("IPv6", "IPv4") } else { ("IPv4", "IPv6") };
-            let message =
-                format!("{text:?} in `service.{}` is {found}, but the service's address is {wanted}", self.key);
+            let text = quoted(text);
+            let message = format!("{text} in `service.{}` is {found}, but the service's address is {wanted}", self.key);
             return refuse(Kind::Mismatch, message, format!("remove it; only {wanted} packets reach this service"));
         }
         if self.seen.insert(prefix) {

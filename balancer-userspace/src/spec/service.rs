@@ -1,10 +1,9 @@
 //! `[[service]]`.
 
-use std::path::Path;
-
 use ipnet::IpNet;
 
 use super::backend::{self, ReadBackend};
+use super::beside::Beside;
 use super::catalogue::Kind;
 use super::diagnostic::Span;
 use super::forward::{self, Wanted};
@@ -76,9 +75,9 @@ pub(super) struct Read {
     pub(super) span: Span,
 }
 
-/// `directory`: what relative paths start from.
-pub(super) fn services(root: &Section<'_>, directory: &Path) -> Vec<Read> {
-    root.sections("service", "service", SERVICE_KEYS).iter().map(|section| service(section, directory)).collect()
+/// `beside`: files that it names.
+pub(super) fn services(root: &Section<'_>, beside: Beside<'_>) -> Vec<Read> {
+    root.sections("service", "service", SERVICE_KEYS).iter().map(|section| service(section, beside)).collect()
 }
 
 /// Who writes an application's protocol is told what a layer-4 balancer does with it.
@@ -100,7 +99,7 @@ fn protocol(section: &Section<'_>, key: &str) -> Option<Placed<Protocol>> {
     None
 }
 
-fn service(section: &Section<'_>, directory: &Path) -> Read {
+fn service(section: &Section<'_>, beside: Beside<'_>) -> Read {
     let name = section.required("name", "\"web\"", |key| section.parsed::<ServiceName>(key, "such as \"web\""));
     let protocol = section.required("protocol", "\"tcp\"", |key| protocol(section, key));
     let protocol = protocol.map(|protocol| protocol.value);
@@ -117,7 +116,7 @@ fn service(section: &Section<'_>, directory: &Path) -> Read {
     };
     let connections = connections::connections(section, protocol);
     let mss_clamp = mss_clamp(section, protocol);
-    let ReadGuard { guard, sizes: prefixes } = guard::guard(section, address.as_ref(), directory);
+    let ReadGuard { guard, sizes: prefixes } = guard::guard(section, address.as_ref(), beside);
     let health = health::health(section, protocol, ports.as_ref());
     let health_span = section.span_of("health");
     let peak = amount::amount(section, "peak", "service.peak");

@@ -341,6 +341,14 @@ fn the_example_is_valid_and_the_reference_is_complete() {
 }
 
 #[test]
+fn the_readme_s_config_is_valid() {
+    let readme = include_str!("../../../README.md");
+    let config = readme.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let config = parse("f.toml", config).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(config.services.iter().map(|service| service.backends.len()).collect::<Vec<_>>(), [2]);
+}
+
+#[test]
 fn thirty_thousand_backends_are_read_in_a_moment() {
     let mut text = String::from("[[interface]]\nname = \"eth0\"\n[limits]\nbackends = 32767\n");
     for s in 0..300 {

@@ -1,15 +1,15 @@
 //! `[verify]`, `[alarm]` and `[[webhook]]`: how what runs is compared with what was planned, and who hears of a gap.
 
-use std::path::Path;
 use std::time::Duration;
 
+use super::beside::Beside;
 use super::reader::Section;
-use super::webhook::{authorities, headers};
-use crate::model::{Alarming, Verify, Webhook, WebhookFormat};
+use super::webhook::{authorities, headers, program};
+use crate::model::{Alarming, Receiver, Verify, Webhook, WebhookFormat};
 
 pub(super) const VERIFY_KEYS: &[&str] = &["interval", "self_heal", "self_heal_program"];
 pub(super) const ALARM_KEYS: &[&str] = &["runbook"];
-pub(super) const WEBHOOK_KEYS: &[&str] = &["url", "format", "timeout", "wait", "repeat", "headers", "ca_file"];
+pub(super) const WEBHOOK_KEYS: &[&str] = &["url", "format", "timeout", "wait", "repeat", "headers", "ca_file", "exec"];
 
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
 const LONGEST_INTERVAL: Duration = Duration::from_secs(3600);
@@ -29,24 +29,31 @@ pub(super) fn verify(root: &Section<'_>) -> Verify {
     }
 }
 
-/// `directory`: what relative paths start from.
-pub(super) fn alarming(root: &Section<'_>, directory: &Path) -> Alarming {
+/// `beside`: files that it names.
+pub(super) fn alarming(root: &Section<'_>, beside: Beside<'_>) -> Alarming {
     let section = root.section("alarm", "alarm", ALARM_KEYS);
     let runbook = section.as_ref().and_then(|alarm| alarm.text("runbook")).map(|text| text.value.to_owned());
     let webhooks = root.sections("webhook", "webhook", WEBHOOK_KEYS);
     Alarming {
         runbook: runbook.unwrap_or_else(|| Alarming::RUNBOOK.to_owned()),
-        webhooks: webhooks.iter().filter_map(|section| webhook(section, directory)).collect(),
+        webhooks: webhooks.iter().filter_map(|section| webhook(section, beside)).collect(),
     }
 }
 
-fn webhook(section: &Section<'_>, directory: &Path) -> Option<Webhook> {
+fn webhook(section: &Section<'_>, beside: Beside<'_>) -> Option<Webhook> {
     let seconds = |from, to| Duration::from_secs(from)..=Duration::from_secs(to);
-    let format = section.choice("format", FORMATS, &[]).map_or(WebhookFormat::Alertmanager, |format| format.value);
+    let is_program = section.has("exec");
+    let usual = if is_program { WebhookFormat::Json } else { WebhookFormat::Alertmanager };
+    let format = section.choice("format", FORMATS, &[]).map_or(usual, |format| format.value);
     let timeout = section.duration_within("timeout", seconds(1, 60)).map_or(Duration::from_secs(5), |d| d.value);
     let wait = section.duration_within("wait", seconds(0, 300)).map_or(Duration::from_secs(1), |d| d.value);
     let repeat = section.duration_within("repeat", seconds(10, 86_400)).map_or(Duration::from_secs(60), |d| d.value);
-    let (headers, authorities) = (headers(section), authorities(section, directory));
+    let to = if is_program { program(section).map(Receiver::Program) } else { http(section, beside) };
+    Some(Webhook { to: to?, format, timeout, wait, repeat })
+}
+
+fn http(section: &Section<'_>, beside: Beside<'_>) -> Option<Receiver> {
+    let (headers, authorities) = (headers(section), authorities(section, beside));
     let url = section.required("url", "\"http://127.0.0.1:9093/api/v2/alerts\"", |key| section.text(key))?;
     if !(url.value.starts_with("http://") || url.value.starts_with("https://"))
         || url.value.parse::<hyper::Uri>().is_err()
@@ -58,5 +65,5 @@ fn webhook(section: &Section<'_>, directory: &Path) -> Option<Webhook> {
         );
         return None;
     }
-    Some(Webhook { url: url.value.to_owned(), format, timeout, wait, repeat, headers, authorities })
+    Some(Receiver::Http { url: url.value.to_owned(), headers, authorities })
 }

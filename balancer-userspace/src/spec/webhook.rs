@@ -1,11 +1,11 @@
-//! What a webhook's requests carry, and whose certificates they trust.
+//! What a webhook's requests carry, and whose certificates they trust; the program that is run instead.
 
-use std::fs;
 use std::path::Path;
 
 use hyper::header::{HeaderName, HeaderValue};
 use ureq::tls::{PemItem, parse_pem};
 
+use super::beside::Beside;
 use super::reader::Section;
 
 /// Headers that the request has anyway.
@@ -31,10 +31,30 @@ pub(super) fn headers(section: &Section<'_>) -> Vec<(String, String)> {
     headers
 }
 
+/// Program and arguments of the key `exec`, in whose place nothing of a request can stand.
+pub(super) fn program(section: &Section<'_>) -> Option<Vec<String>> {
+    for key in ["url", "headers", "ca_file"] {
+        if let Some(span) = section.span_of(key) {
+            let message = format!("`webhook.{key}` does not go with `webhook.exec`");
+            section.wrong(span, message, "remove one of them; another [[webhook]] can have the other");
+        }
+    }
+    let command = section.texts("exec")?;
+    let words: Vec<String> = command.value.iter().map(|word| word.value.to_owned()).collect();
+    let absolute = words.first().is_some_and(|program| program.starts_with('/'));
+    if !absolute || words.iter().any(|word| word.contains('\0')) {
+        let help =
+            "write the program with its whole path, then its arguments: exec = [\"/usr/local/bin/page\", \"--now\"]";
+        section.wrong(command.span, "`webhook.exec` names no program that can be run", help);
+        return None;
+    }
+    Some(words)
+}
+
 /// The certificates of the key `ca_file`.
-pub(super) fn authorities(section: &Section<'_>, directory: &Path) -> Vec<Vec<u8>> {
+pub(super) fn authorities(section: &Section<'_>, beside: Beside<'_>) -> Vec<Vec<u8>> {
     let Some(file) = section.text("ca_file") else { return Vec::new() };
-    match certificates(&directory.join(file.value)) {
+    match certificates(&beside.directory.join(file.value), beside) {
         Ok(certificates) => certificates,
         Err(why) => {
             let help = "name a file of certificates in PEM (\"-----BEGIN CERTIFICATE-----\"); relative paths start \
@@ -45,14 +65,10 @@ pub(super) fn authorities(section: &Section<'_>, directory: &Path) -> Vec<Vec<u8
     }
 }
 
-fn certificates(path: &Path) -> Result<Vec<Vec<u8>>, String> {
-    let about = fs::metadata(path).map_err(|error| format!("can't be read: {error}"))?;
-    if !about.is_file() || about.len() > LARGEST_FILE_BYTES {
-        return Err(format!("is no file of at most {} MiB", LARGEST_FILE_BYTES >> 20));
-    }
-    let text = fs::read(path).map_err(|error| format!("can't be read: {error}"))?;
+fn certificates(path: &Path, beside: Beside<'_>) -> Result<Vec<Vec<u8>>, String> {
+    let text = beside.text(path, LARGEST_FILE_BYTES).map_err(|why| why.to_string())?;
     let mut certificates = Vec::new();
-    for item in parse_pem(&text) {
+    for item in parse_pem(text.as_bytes()) {
         match item {
             Ok(PemItem::Certificate(certificate)) => certificates.push(certificate.der().to_vec()),
             Ok(_) => {}

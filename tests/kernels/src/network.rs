@@ -32,7 +32,7 @@ impl Network {
             for vips in [VIPS4, VIPS6] {
                 backend.ip(&format!("route add local {vips} dev lo"))?;
             }
-            receive::prepare(backend).context("a backend's preparation as in the README")?;
+            receive::prepare(backend).context("a backend's preparation as in docs/deploy.md")?;
         }
         let servers = lab.backends.iter().enumerate();
         let servers = servers.map(|(i, backend)| Server::start(backend, &format!("b{i}"), PORT));

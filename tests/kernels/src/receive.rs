@@ -1,4 +1,4 @@
-//! How a backend takes outer headers off with the kernel's own devices: the commands of the README, run as they stand there.
+//! How a backend takes outer headers off with the kernel's own devices: the commands of docs/deploy.md, run as they stand there.
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -41,12 +41,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_readme_gives_the_commands_that_were_tried() {
-        let readme = include_str!("../../../README.md");
-        let commands: Vec<&str> =
-            readme.lines().map(|line| line.split(" #").next().unwrap_or(line).trim_end()).collect();
+    fn docs_give_the_commands_that_were_tried() {
+        let docs = include_str!("../../../docs/deploy.md");
+        let commands: Vec<&str> = docs.lines().map(|line| line.split(" #").next().unwrap_or(line).trim_end()).collect();
         for command in IPIP.into_iter().chain(GUE) {
-            assert!(commands.contains(&command), "the README has no line {command:?}");
+            assert!(commands.contains(&command), "docs/deploy.md has no line {command:?}");
         }
     }
 }

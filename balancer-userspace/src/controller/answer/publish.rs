@@ -40,6 +40,7 @@ impl State {
         Published {
             services: self.publishing.services.clone(),
             rest: self.without_services(),
+            control: Arc::new(self.desired.config.node.control.clone()),
             oldest: self.watch.observer.oldest(),
             highest: crate::controller::kernel::allocate::index(self.kernel.pools.backends.highest()),
             highest_service: self.kernel.pools.services.highest(),

@@ -15,7 +15,8 @@ use crate::controller::requests::Rehearse;
 use crate::controller::state::State;
 use crate::model::{Config, ServiceName};
 use crate::profile::{Interval, Loss, Peak, Peaks, Replay, Store, Stored};
-use crate::spec;
+use crate::rights::Rights;
+use crate::spec::{self, Beside};
 
 /// What a rehearsal needs of the controller; while it is there, no other one begins.
 pub(crate) struct Rehearsal {
@@ -40,13 +41,13 @@ impl State {
 
 impl Rehearsal {
     /// Takes long.
-    pub(crate) fn run(self, request: Rehearse) -> Result<Rehearsed, Refusal> {
-        rehearse(request, self.directory, &self.store)
+    pub(crate) fn run(self, request: Rehearse, rights: Option<&Rights>) -> Result<Rehearsed, Refusal> {
+        rehearse(request, Beside { directory: &self.directory, rights }, &self.store)
     }
 }
 
-fn rehearse(request: Rehearse, directory: PathBuf, store: &Store) -> Result<Rehearsed, Refusal> {
-    let loaded = spec::read(&request.file, request.text.clone(), &directory);
+fn rehearse(request: Rehearse, beside: Beside<'_>, store: &Store) -> Result<Rehearsed, Refusal> {
+    let loaded = spec::read(&request.file, request.text.clone(), beside);
     let config = loaded.map_err(Refusal::from)?.config;
     let only = request.service.as_ref().map(|name| place(&config, name)).transpose()?;
     let stored = recorded(&request, store)?;

@@ -48,10 +48,11 @@ impl State {
         raised.extend(self.watch.watchtower.drill.iter().cloned());
         let changed = self.watch.watchtower.alarms.update(raised, SystemTime::now());
         for alarm in &changed {
-            let about = about(&alarm.subject);
+            let (name, about) = (alarm.alarm.as_str(), about(&alarm.subject));
+            let (severity, subject) = (alarm.severity.as_str(), about.trim_matches([' ', '(', ')']));
             match alarm.until {
-                None => log::warn!("alarm {}{about}: {}", alarm.alarm, alarm.summary),
-                Some(_) => log::info!("alarm {}{about} is over", alarm.alarm),
+                None => log::warn!(alarm = name, severity, subject; "alarm {name}{about}: {}", alarm.summary),
+                Some(_) => log::info!(alarm = name, severity, subject; "alarm {name}{about} is over"),
             }
         }
         changed

@@ -57,7 +57,7 @@ impl Request for Apply {
     }
 
     async fn answer(mut self, handle: Handle, caller: Caller) -> Result<Self::Answer, Refusal> {
-        let Ahead { text, linted } = handle.read_ahead(&self.file, std::mem::take(&mut self.text)).await?;
+        let Ahead { text, linted } = handle.read_ahead(&caller, &self.file, std::mem::take(&mut self.text)).await?;
         let drafts = if self.dry_run || self.guard.is_some() { Drafts::default() } else { handle.draft(&linted).await };
         let links = if self.dry_run { Some(doctor::links().await) } else { None };
         let proposal = Self { text, ..self }.proposal(caller);

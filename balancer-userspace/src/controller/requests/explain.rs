@@ -47,9 +47,9 @@ impl Request for Explain {
     ];
     const LARGEST: usize = LARGEST_CONFIG;
 
-    async fn answer(self, handle: Handle, _: Caller) -> Result<Self::Answer, Refusal> {
+    async fn answer(self, handle: Handle, caller: Caller) -> Result<Self::Answer, Refusal> {
         let with = match &self.with {
-            Some(ConfigText { text, file }) => Some(handle.read_ahead(file, text.clone()).await?.linted?.0),
+            Some(ConfigText { text, file }) => Some(handle.read_ahead(&caller, file, text.clone()).await?.linted?.0),
             None => None,
         };
         handle.run(move |controller| controller.running.explain(&self, with.as_ref())).await

@@ -22,9 +22,9 @@ impl Request for MakePlan {
     const FIELDS: &'static [(&'static str, &'static str)] = Apply::FIELDS;
     const LARGEST: usize = LARGEST_CONFIG;
 
-    async fn answer(self, handle: Handle, _: Caller) -> Result<Self::Answer, Refusal> {
+    async fn answer(self, handle: Handle, caller: Caller) -> Result<Self::Answer, Refusal> {
         let Apply { text, file, plan, .. } = self.0;
-        let ahead = handle.read_ahead(&file, text).await?;
+        let ahead = handle.read_ahead(&caller, &file, text).await?;
         let links = doctor::links().await;
         handle.run(move |controller| controller.running.preview(ahead, plan.as_deref(), &links)).await
     }

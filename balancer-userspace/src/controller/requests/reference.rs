@@ -20,12 +20,14 @@ curl --unix-socket /run/balancer/control.sock http://balancer/v1/status
 ```
 
 Fields of a GET are its query, those of a POST a JSON object; an unknown field is refused. Who asks is known by the kernel
-(`SO_PEERCRED`), and is in the log and in the history with every change.
+(`SO_PEERCRED`), and is in the log and in the history with every change. [`[control]`](config.md#control) says who may ask, and who
+may change something. Files that a config names are read with the rights of who sent it.
 
 | status | meaning |
 | --- | --- |
 | 200 | done; the body is the answer |
 | 400 | the request can't be understood |
+| 403 | `[control]` of the config does not let the caller do this |
 | 404 | there is no such path, service, backend or generation |
 | 405 | the path takes another method |
 | 409 | refused: the request can't be done as asked |

@@ -40,9 +40,9 @@ impl Request for Rehearse {
     /// Weeks of traffic on thousands of backends, without each of them, take minutes.
     const PATIENCE: Duration = Duration::from_secs(1800);
 
-    async fn answer(self, handle: Handle, _: Caller) -> Result<Self::Answer, Refusal> {
+    async fn answer(self, handle: Handle, caller: Caller) -> Result<Self::Answer, Refusal> {
         let rehearsal = handle.run(|controller| controller.running.begin_rehearsal()).await?;
-        let outcome = tokio::task::spawn_blocking(move || rehearsal.run(self)).await;
+        let outcome = tokio::task::spawn_blocking(move || rehearsal.run(self, caller.rights().as_ref())).await;
         outcome.unwrap_or_else(|error| Err(Refusal::Failed(format!("the rehearsal ended: {error}"))))
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::model::{Alarming, Verify, WebhookFormat};
+use crate::model::{Alarming, Receiver, Verify, WebhookFormat};
 
 fn node(lines: &str) -> crate::model::Node {
     let text = format!("{}\n{lines}", service("forward = \"l2\"", &[]));
@@ -41,13 +41,29 @@ fn a_webhook_has_a_url() {
 }
 
 #[test]
+fn a_program_takes_the_place_of_a_url() {
+    let read = node("[[webhook]]\nexec = [\"/usr/local/bin/page\", \"--now\"]").alarming.webhooks[0].clone();
+    assert_eq!(read.to, Receiver::Program(vec!["/usr/local/bin/page".to_owned(), "--now".to_owned()]));
+    assert_eq!((read.name(), read.format), ("/usr/local/bin/page", WebhookFormat::Json));
+    let said = |lines: &str| said(&format!("[[webhook]]\n{lines}"));
+    assert!(
+        said("exec = [\"/bin/page\"]\nurl = \"http://a/\"").contains("`webhook.url` does not go with `webhook.exec`")
+    );
+    for wrong in ["exec = []", "exec = [\"page\"]", "exec = [\"/bin/x\\u0000y\"]"] {
+        assert!(said(wrong).contains("names no program that can be run"), "{wrong}");
+    }
+    assert!(said("exec = \"/bin/page\"").contains("an array of strings"));
+}
+
+#[test]
 fn a_webhook_has_headers_and_authorities_of_its_own() {
     let webhook =
         |lines: &str| node(&format!("[[webhook]]\nurl = \"https://a/\"\n{lines}")).alarming.webhooks[0].clone();
     let authority = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tls/authority.pem");
     let read = webhook(&format!("headers = {{ Authorization = \"Bearer x\" }}\nca_file = {authority:?}"));
-    assert_eq!(read.headers, [("Authorization".to_owned(), "Bearer x".to_owned())]);
-    assert_eq!(read.authorities.len(), 1);
+    let Receiver::Http { headers, authorities, .. } = read.to else { panic!("{read:?}") };
+    assert_eq!(headers, [("Authorization".to_owned(), "Bearer x".to_owned())]);
+    assert_eq!(authorities.len(), 1);
     let said = |lines: &str| said(&format!("[[webhook]]\nurl = \"https://a/\"\n{lines}"));
     assert!(said("headers = { \"a b\" = \"x\" }").contains("no header that a webhook can be given"));
     assert!(said("headers = { Content-Length = \"3\" }").contains("no header that a webhook can be given"));

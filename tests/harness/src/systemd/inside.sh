@@ -1,5 +1,5 @@
-# Becomes systemd in namespaces of its own. $1: a directory with `balancer`, `balancer.service`, `balancer.toml` and `probe`.
-# What the unit writes (/etc, /run, /var/lib, pins) is in memory and goes with the namespaces.
+# Becomes systemd in namespaces of its own. $1: a directory with `prepare`, `probe` and what these need.
+# What is written (/etc, /usr, /var, /run, pins) is in memory and goes with the namespaces.
 set -eu
 given=$1
 mount --make-rprivate /
@@ -8,21 +8,15 @@ mount -t bpf bpf /sys/fs/bpf
 umount --recursive /sys/fs/cgroup 2>/dev/null || true
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t tmpfs tmpfs /run
-mount -t tmpfs tmpfs /var/lib
-mkdir -p /run/systemd/system /var/lib/balancer /run/layers
-# Small, so that it can be filled.
-mount -t tmpfs -o size=4m,mode=0700 tmpfs /var/lib/balancer
-for place in etc usr/bin; do
+mkdir -p /run/systemd/system /run/layers
+for place in etc usr var; do
     upper=/run/layers/$place
     mkdir -p "$upper/new" "$upper/work"
     mount -t overlay overlay -o "lowerdir=/$place,upperdir=$upper/new,workdir=$upper/work" "/$place"
 done
-rm -rf /etc/systemd/system/*
-mkdir -p /etc/balancer /etc/systemd/system/balancer.service.d
-cp "$given/balancer" /usr/bin/balancer
-cp "$given/balancer.toml" /etc/balancer/balancer.toml
-cp "$given/balancer.service" /etc/systemd/system/balancer.service
-# Nothing else of the host is started; and what takes long in operation takes less here.
+rm -rf /etc/systemd/system/* /var/lib/balancer
+mkdir -p /etc/systemd/system/balancer.service.d
+. "$given/prepare"
 cat >/etc/systemd/system/balancer.service.d/here.conf <<END
 [Unit]
 DefaultDependencies=no

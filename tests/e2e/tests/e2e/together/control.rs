@@ -1,15 +1,19 @@
 //! The control socket refuses what it can't understand, in words, and goes on; `explain` tells where flows really go.
 
+use std::fs::Permissions;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use balancer::control::api::Explanation;
 use harness::client;
 use harness::controller::Controller;
+use harness::server::binary;
 use harness::web::Web;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -123,4 +127,94 @@ fn a_thousand_half_open_connections_hold_nobody_up() -> Result<()> {
         std::thread::sleep(Duration::from_millis(50));
     }
     controller.limit_files(1000)
+}
+
+/// What a command answers where it is run by another user; exit code, then both outputs.
+fn by_uid(controller: &Controller<'_>, (uid, groups): (u32, &str), args: &[&str]) -> Result<(Option<i32>, String)> {
+    let mut command = Command::new("setpriv");
+    let first = groups.split(',').next().unwrap_or_default();
+    command.args(["--reuid", &uid.to_string(), "--regid", first, "--groups", groups]).arg(binary("balancer")?);
+    let output = command.arg("--socket").arg(controller.socket()).args(args).output().context("running setpriv")?;
+    let said = [output.stdout, output.stderr].concat();
+    Ok((output.status.code(), String::from_utf8_lossy(&said).into_owned()))
+}
+
+#[test]
+fn the_config_says_who_may_ask_and_who_may_change() -> Result<()> {
+    let web = Web::new(1)?;
+    let listed = "[control]\ngroup = \"61000\"\nread = [\"@61001\"]\nchange = [\"61004\"]\n\n[[interface]]";
+    let config = web.config(&[1]).replacen("[[interface]]", listed, 1);
+    let controller = Controller::start(&web.lab.balancer, &config)?;
+    controller.wait_all_up()?;
+    // Others may go as far as the socket.
+    let socket = controller.socket();
+    for directory in socket.ancestors().skip(1).take_while(|path| *path != Path::new("/tmp")) {
+        std::fs::set_permissions(directory, Permissions::from_mode(0o755))?;
+    }
+    let [reader, changer, stranger, outsider] =
+        [(61003, "61000,61001"), (61004, "61000"), (61005, "61000"), (61006, "61002")];
+    let (status, weight) = (["status"], ["weight", "web/b0", "7"]);
+    for (who, args, code, said) in [
+        (reader, &status[..], 0, "web"),
+        (reader, &weight[..], 3, "uid 61003 may not change anything; `control.change` of the config: 61004"),
+        (changer, &status[..], 0, "web"),
+        (changer, &weight[..], 0, "web"),
+        (stranger, &status[..], 3, "uid 61005 may not ask the controller"),
+        (outsider, &status[..], 3, "permission denied on"),
+    ] {
+        let (found, text) = by_uid(&controller, who, args)?;
+        ensure!(found == Some(code) && text.contains(said), "{who:?} {args:?}: {found:?} {text}");
+    }
+    let history = controller.done(&["history", "--json"])?;
+    ensure!(history.contains("\"uid\":61004"), "{history}");
+
+    // A list is read with the rights of who names it: a secret of root's is neither read nor quoted.
+    let secret = controller.config().with_file_name("secret");
+    std::fs::write(&secret, "hunter2 hunter3\n")?;
+    std::fs::set_permissions(&secret, Permissions::from_mode(0o600))?;
+    let asked = Path::new("/tmp").join(format!("asked-{}.toml", std::process::id()));
+    let text = std::fs::read_to_string(controller.config())?;
+    std::fs::write(&asked, text.replacen("port = ", "deny_file = \"secret\"\nport = ", 1))?;
+    std::fs::set_permissions(&asked, Permissions::from_mode(0o644))?;
+    let (code, text) = by_uid(&controller, reader, &["plan", &asked.display().to_string()])?;
+    let by_root = controller.cli(&["plan", &asked.display().to_string()])?;
+    // Nor does a config have the controller run programs for whoever may change it.
+    let program = std::fs::read_to_string(controller.config())? + "[[webhook]]\nexec = [\"/bin/true\"]\n";
+    std::fs::write(&asked, program)?;
+    let (refused, said) = by_uid(&controller, changer, &["apply", &asked.display().to_string()])?;
+    ensure!(refused == Some(1) && said.contains("only root may bring in a program"), "{refused:?} {said}");
+    std::fs::remove_file(&asked)?;
+    ensure!(code == Some(1) && text.contains("with the rights of uid 61003") && !text.contains("hunter"), "{text}");
+    let by_root = String::from_utf8_lossy(&by_root.stderr).into_owned();
+    ensure!(by_root.contains("hunter2"), "root may read it: {by_root}");
+    Ok(())
+}
+
+#[test]
+fn a_shell_completes_the_names_of_what_runs() -> Result<()> {
+    let web = Web::new(2)?;
+    let controller = Controller::start(&web.lab.balancer, &web.config(&[1, 2]))?;
+    controller.wait_all_up()?;
+    let completed = |socket: &Path, words: &[&str]| -> Result<(String, String)> {
+        let mut command = Command::new(binary("balancer")?);
+        command.env("BALANCER_COMPLETE", "bash").env("_CLAP_IFS", ",").env("BALANCER_SOCKET", socket);
+        command.env("_CLAP_COMPLETE_INDEX", (words.len() - 1).to_string()).arg("--").args(words);
+        let output = command.output()?;
+        Ok((String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?))
+    };
+    for (words, expected) in [
+        (&["balancer", "drain", "w"][..], "web/b0,web/b1"),
+        (&["balancer", "status", ""][..], "web"),
+        (&["balancer", "show", ""][..], "1"),
+    ] {
+        let (names, noise) = completed(&controller.socket(), words)?;
+        ensure!(
+            names.split(',').any(|name| expected.contains(name) && !name.is_empty()) && noise.is_empty(),
+            "{words:?}: {names} {noise}"
+        );
+        ensure!(!words.contains(&"w") || names == expected, "{names}");
+    }
+    let (names, noise) = completed(Path::new("/nonexistent"), &["balancer", "drain", "w"])?;
+    ensure!(names.is_empty() && noise.is_empty(), "without a controller: {names} {noise}");
+    Ok(())
 }

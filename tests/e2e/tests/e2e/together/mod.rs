@@ -20,6 +20,7 @@ mod guarded;
 mod health;
 mod interfaces;
 mod model;
+mod package;
 mod path_mtu;
 mod pipeline;
 mod predictions;

@@ -109,4 +109,17 @@ if within 30 handles_hangup && [ "$(shown ActiveState)" = activating ]; then
 else
     failed "$what" "no handler while the unit is $(shown ActiveState)"
 fi
+
+what="a host without a BPF file system is told how to get one, and starts once it has it"
+balancer detach >/dev/null 2>&1
+within 30 ended
+while umount /sys/fs/bpf 2>/dev/null; do :; done
+: >"${0%/*}/log"
+systemctl start --no-block balancer
+told() { grep -q 'try `mount -t bpf bpf /sys/fs/bpf`' "${0%/*}/log"; }
+if within 30 told && mount -t bpf bpf /sys/fs/bpf && within 30 active && attached; then
+    ok "$what"
+else
+    failed "$what" "$(tail -3 "${0%/*}/log")"
+fi
 echo done
