@@ -174,6 +174,7 @@ impl StateDir {
     /// Where the path can't be one of a directory.
     pub fn create(path: &Path) -> Result<Self> {
         let disk = Disk::open(path).with_context(|| format!("making `node.state_dir` = {}", path.display()))?;
+        writing::prepare();
         Ok(Self { disk: Arc::new(disk) })
     }
 

@@ -32,7 +32,7 @@ impl StagedFile {
     /// Puts it in its place.
     ///
     /// # Errors
-    /// Where it can't be; the file is what it was then.
+    /// Where it can't be; the file is what it was then, or the new one where only its directory could not be synced.
     pub fn put(self) -> anyhow::Result<()> {
         let path = self.path.clone();
         self.persist().with_context(|| format!("writing {}", path.display()))
@@ -50,7 +50,7 @@ impl StagedFile {
 /// Puts a file in the place of another of this name, which keeps its owner, group, mode and access lists.
 ///
 /// # Errors
-/// Where it can't be written; the file is what it was then.
+/// As [`StagedFile::put`].
 pub fn replace_file(path: &Path, text: &str) -> anyhow::Result<()> {
     stage_file(path, text)?.put()
 }

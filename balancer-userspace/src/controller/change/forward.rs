@@ -43,7 +43,8 @@ impl State {
         if guarded {
             self.desired.probation = guard;
         }
-        let mut outcome = self.try_forward(dirty, change, writes);
+        let mut placed = false;
+        let mut outcome = self.try_forward(dirty, change, writes, &mut placed);
         if let Err(refusal) = outcome {
             self.desired.swap(before);
             if guarded {
@@ -55,6 +56,9 @@ impl State {
             self.kernel.detach_unwanted(&self.desired.config.interfaces);
             // Where it can't be written it is tried again, as is said.
             self.keep(Part::Overrides).ok();
+            if placed {
+                self.keep(Part::File).ok();
+            }
             outcome = Err(self.repaired(refusal));
             if guarded {
                 self.keep(Part::Guard).ok();
@@ -65,7 +69,14 @@ impl State {
         outcome
     }
 
-    fn try_forward(&mut self, dirty: Dirty, change: Change, writes: bool) -> Result<Vec<BackendId>, Refusal> {
+    /// `placed`: whether the new config file is in its place, also where that failed in the end.
+    fn try_forward(
+        &mut self,
+        dirty: Dirty,
+        change: Change,
+        writes: bool,
+        placed: &mut bool,
+    ) -> Result<Vec<BackendId>, Refusal> {
         let failed = |error: anyhow::Error| Refusal::Failed(format!("{error:#}"));
         let (mut ended, mut staged) = (Vec::new(), None);
         if !matches!(dirty, Dirty::Only(_)) {
@@ -85,7 +96,9 @@ impl State {
         self.begin_overrides();
         self.reconcile(dirty, change).map_err(failed)?;
         if let Some(staged) = staged {
-            self.desired.put_config(staged)?;
+            let put = self.desired.put_config(staged);
+            *placed = self.desired.file_holds(&self.desired.text);
+            put?;
         }
         Ok(ended)
     }

@@ -66,9 +66,12 @@ impl Desired {
             let path = self.path.display();
             return Err(Refusal::Invalid(format!("{path} was changed while this was applied; it was left as it is")));
         }
-        staged.put().map_err(failed)?;
-        self.seen = digest(self.text.as_bytes());
-        Ok(())
+        let placed = staged.put().map_err(failed);
+        // It may be in its place where only its directory could not be synced: then it is known, and can be put back.
+        if placed.is_ok() || self.file_holds(&self.text) {
+            self.seen = digest(self.text.as_bytes());
+        }
+        placed
     }
 
     /// The config file holds what is in force, so that a restart finds it; one that is newer is left alone.

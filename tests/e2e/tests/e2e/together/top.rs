@@ -11,7 +11,10 @@ use harness::netns::unique;
 use harness::server::{Server, binary};
 
 const PORT: u16 = 8000;
-const BOLD_RED: &str = "\x1b[1m\x1b[31m";
+/// As tmux says it, by name or by number.
+fn is_red(text: &str) -> bool {
+    text.contains("31m") || text.contains("38;5;1m")
+}
 
 /// A terminal of 80 columns and 24 rows, in a tmux server of its own; ended with the value.
 struct Terminal(String);
@@ -78,12 +81,10 @@ fn top_shows_a_death_and_drains_by_key() -> Result<()> {
     let command =
         format!("{} --socket {} top; echo ended $?; sleep 60", program.display(), controller.socket().display());
     let terminal = Terminal::start(&command)?;
-    terminal.shows("all up", |screen| screen.contains("3 of 3 up") && !screen.contains(BOLD_RED))?;
+    terminal.shows("all up", |screen| screen.contains("3 of 3 up") && !is_red(screen))?;
 
     servers[1].kill();
-    let dead = |screen: &str| {
-        screen.lines().any(|line| line.contains("b1") && line.contains("down") && line.contains(BOLD_RED))
-    };
+    let dead = |screen: &str| screen.lines().any(|line| line.contains("b1") && line.contains("down") && is_red(line));
     terminal.shows("a dead backend, in red", dead)?;
 
     // The service, then b0.

@@ -59,7 +59,7 @@ what="who is in the group may use it, and who is not is told which group to join
 useradd --no-create-home insider && usermod -aG balancer insider && useradd --no-create-home outsider
 inside=$(setpriv --reuid insider --regid insider --init-groups balancer status 2>&1)
 outside=$(setpriv --reuid outsider --regid outsider --init-groups balancer status 2>&1)
-if [[ $inside == "edge: balancer"* ]] && [[ $outside == *"usermod -aG balancer"* ]]; then
+if [[ $inside == "edge: 1 service"* ]] && [[ $outside == *"usermod -aG balancer"* ]]; then
     ok "$what"
 else
     failed "$what" "$inside $outside"
