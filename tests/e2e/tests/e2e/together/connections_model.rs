@@ -163,10 +163,11 @@ impl<'a> World<'a> {
             }
             self.moved_allowed += u64::from(!kept);
             match to {
-                Some(backend) => {
+                // One that moved to a server that is dead, which nobody has noticed yet, ends there.
+                Some(backend) if self.servers[backend].is_some() => {
                     self.flows.insert(number, Flow { backend, spoke: Instant::now(), ..flow });
                 }
-                None => drop(self.flows.remove(&number)),
+                _ => drop(self.flows.remove(&number)),
             }
         }
         Ok(())
@@ -207,8 +208,9 @@ impl<'a> World<'a> {
                 format!("weight of b{i}: {weight}")
             }
             2 if configured && self.can_spare(i) => {
-                self.controller.done(&["drain", &id])?;
-                format!("drain b{i}")
+                // Refused where it would leave the service nobody.
+                let done = self.controller.cli(&["drain", &id])?.status.success();
+                format!("drain b{i}: {done}")
             }
             3 if configured => {
                 self.controller.done(&["undrain", &id])?;
