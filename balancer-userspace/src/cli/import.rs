@@ -1,15 +1,13 @@
 //! `balancer import`.
 
-use std::fs::File;
 use std::io::{Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 
 use super::args::Output;
-use super::{NO, print};
+use super::{NO, new_file, print};
 use crate::import::{self, Options, Origin, Outcome};
 use crate::{printable, spec};
 
@@ -28,7 +26,7 @@ pub(super) fn run(
     let options = Options { interfaces, seed: rand::random() };
     let imported = import::import(origin, &name, &text, &options)?;
     if out != Path::new("-") {
-        write_new(out, &imported.config)?;
+        new_file::write(out, &imported.config, "name a file that does not exist")?;
     }
     if output.json {
         print(&(serde_json::to_string(&imported)? + "\n"))?;
@@ -47,13 +45,4 @@ fn standard_input() -> Result<String> {
     let mut text = String::new();
     std::io::stdin().take(LARGEST_BYTES).read_to_string(&mut text).context("the standard input is no text")?;
     Ok(text)
-}
-
-fn write_new(path: &Path, text: &str) -> Result<()> {
-    let open = File::options().write(true).create_new(true).mode(0o640).open(path);
-    let mut file =
-        open.with_context(|| format!("{} is not written; name a file that does not exist", path.display()))?;
-    file.write_all(text.as_bytes())
-        .and_then(|()| file.sync_all())
-        .with_context(|| format!("writing {}", path.display()))
 }

@@ -1,14 +1,12 @@
 //! `balancer init`: a first config, for this host and with a seed that nobody else has.
 
-use std::fs::{self, OpenOptions};
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use nix::unistd::Group;
 
-use super::print;
+use super::{new_file, print};
 
 /// The service's group, which the package makes.
 const GROUP: &str = "balancer";
@@ -29,18 +27,11 @@ pub(super) fn run(file: &Path, stdout: bool) -> Result<()> {
     ))
 }
 
-/// Readable by its owner and group only, for the seed in it.
 fn write(file: &Path, text: &str) -> Result<()> {
     if let Some(directory) = file.parent() {
         fs::create_dir_all(directory).with_context(|| format!("making {}", directory.display()))?;
     }
-    let mut new = match OpenOptions::new().write(true).create_new(true).mode(0o640).open(file) {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            bail!("{} is there already and stays as it is; `--stdout` prints a first config", file.display())
-        }
-        opened => opened.with_context(|| format!("writing {}", file.display()))?,
-    };
-    new.write_all(text.as_bytes()).with_context(|| format!("writing {}", file.display()))
+    new_file::write(file, text, "`--stdout` prints a first config")
 }
 
 /// Of the kernel's routes, the one to everywhere with the least metric.

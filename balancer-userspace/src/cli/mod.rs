@@ -1,6 +1,7 @@
 //! The command line: `args` has every command and flag, `render` what people read, this file one arm a command.
 
 mod args;
+mod backends;
 mod capture;
 mod check;
 mod completion;
@@ -14,6 +15,7 @@ mod import;
 mod init;
 mod loadtest;
 mod manual;
+mod new_file;
 mod refusal;
 mod rehearse;
 mod render;
@@ -176,7 +178,12 @@ fn show<T: Serialize>(output: Output, value: &T, render: impl FnOnce(&T) -> Stri
 
 /// Prints what may hold what somebody else wrote.
 fn print(text: &str) -> anyhow::Result<()> {
-    match std::io::stdout().write_all(printable::block(text).as_bytes()) {
+    write(&printable::block(text))
+}
+
+/// Prints what is fit for a terminal.
+fn write(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
         // Whoever read has seen enough.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         outcome => Ok(outcome?),

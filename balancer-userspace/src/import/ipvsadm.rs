@@ -65,9 +65,7 @@ impl Reader {
         let (mut key, mut scheduler, mut by_client, mut ports) = (None, DEFAULT_SCHEDULER, false, false);
         while let Some(option) = options.next() {
             match option {
-                "-t" | "--tcp-service" => key = options.key(Protocol::Tcp),
-                "-u" | "--udp-service" => key = options.key(Protocol::Udp),
-                "--sctp-service" => key = options.key(Protocol::Sctp),
+                "-t" | "--tcp-service" | "-u" | "--udp-service" | "--sctp-service" => key = options.key(option),
                 "-f" | "--fwmark-service" => return remarks.not_taken(at, line, FIREWALL_MARK),
                 "-s" | "--scheduler" => match options.value().and_then(Scheduler::named) {
                     Some(named) => scheduler = named,
@@ -114,9 +112,7 @@ impl Reader {
         let mut mode = ForwardMode::L2;
         while let Some(option) = options.next() {
             match option {
-                "-t" | "--tcp-service" => key = options.key(Protocol::Tcp),
-                "-u" | "--udp-service" => key = options.key(Protocol::Udp),
-                "--sctp-service" => key = options.key(Protocol::Sctp),
+                "-t" | "--tcp-service" | "-u" | "--udp-service" | "--sctp-service" => key = options.key(option),
                 "-f" | "--fwmark-service" => return remarks.not_taken(at, line, FIREWALL_MARK),
                 "-r" | "--real-server" => real = options.value().and_then(place),
                 "-g" | "--gatewaying" => mode = ForwardMode::L2,
@@ -293,7 +289,13 @@ impl<'a> Options<'a> {
         self.next()?.parse().ok()
     }
 
-    fn key(&mut self, protocol: Protocol) -> Option<Key> {
+    /// Of the option that names a virtual server.
+    fn key(&mut self, option: &str) -> Option<Key> {
+        let protocol = match option {
+            "-u" | "--udp-service" => Protocol::Udp,
+            "--sctp-service" => Protocol::Sctp,
+            _ => Protocol::Tcp,
+        };
         let (address, port) = place(self.value()?)?;
         Some((protocol, address, port))
     }

@@ -59,6 +59,7 @@ impl Machine<'_> {
         }
         fs::write(at("prepare"), self.prepare)?;
         fs::write(at("probe"), self.probe)?;
+        fs::write(at("common"), include_str!("systemd/common.sh"))?;
         fs::write(at("inside"), include_str!("systemd/inside.sh"))?;
         let console = File::create(at("console"))?;
         let mut command = Command::new("unshare");

@@ -2,6 +2,8 @@
 
 use unicode_width::UnicodeWidthStr;
 
+use crate::cli::backends::shortened;
+
 /// One column.
 #[derive(Debug, Clone)]
 pub(super) struct Column {
@@ -60,15 +62,6 @@ pub(super) fn rows(mut columns: Vec<Column>, width: usize) -> Vec<String> {
     let count = columns.first().map_or(0, |column| column.cells.len());
     let header = row(&|column| column.title.to_owned());
     std::iter::once(header).chain((0..count).map(|i| row(&|column| column.cells[i].clone()))).collect()
-}
-
-fn shortened(text: &str, room: usize) -> String {
-    if text.width() <= room {
-        return text.to_owned();
-    }
-    // Names differ in their ends more often than in their beginnings.
-    let end: String = text.chars().rev().take(room.saturating_sub(1)).collect();
-    std::iter::once('…').chain(end.chars().rev()).collect()
 }
 
 #[cfg(test)]

@@ -1,7 +1,5 @@
 //! Lines with a tone each. Words say what colours say, so that nothing is lost without them.
 
-use std::io::{ErrorKind, Write};
-
 use crate::printable;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,9 +95,5 @@ impl Screen {
 }
 
 pub(super) fn print(screen: &Screen, coloured: bool) -> anyhow::Result<()> {
-    match std::io::stdout().write_all(screen.rendered(coloured).as_bytes()) {
-        // Whoever read has seen enough.
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        outcome => Ok(outcome?),
-    }
+    crate::cli::write(&screen.rendered(coloured))
 }

@@ -7,9 +7,9 @@ use super::screen::{Screen, Tone};
 use super::wrong::wrong;
 use super::{View, age};
 use crate::cli::args::Sort;
-use crate::cli::render::{percent, place};
+use crate::cli::backends::{headline, state, takes_flows, up};
+use crate::cli::render::{percent, place, word};
 use crate::control::api::{Acceptance, BackendState, BackendStatus, Override, ServiceStatus, Status};
-use crate::spec::counted;
 
 /// Backends of all services together that are shown although nothing is wrong: they fit a screen.
 const FEW: usize = 16;
@@ -47,20 +47,13 @@ pub(super) fn status(status: &Status, view: &View<'_>) -> Screen {
 }
 
 fn head(screen: &mut Screen, status: &Status) {
-    let backends = status.services.iter().flat_map(|service| &service.backends);
-    let (all, up) = backends.fold((0, 0), |(all, up), backend| (all + 1, up + usize::from(takes_flows(backend))));
-    let services = counted(status.services.len(), "service");
-    let text = format!(
-        "{}: {services}, {up} of {} up, generation {}",
-        status.node,
-        counted(all, "backend"),
-        status.generation
-    );
-    screen.text(if up == all { Tone::Bold } else { Tone::Warning }, &text);
+    let (text, is_well) = headline(status);
+    screen.text(if is_well { Tone::Bold } else { Tone::Warning }, &text);
     screen.text(Tone::Faint, &format!("config {} of {}", status.config_file, status.config_applied_at));
-    let attached = status.interfaces.iter().filter_map(|interface| {
-        interface.attached.map(|mode| format!("{} {}", interface.name, crate::cli::render::word(&mode)))
-    });
+    let attached = status
+        .interfaces
+        .iter()
+        .filter_map(|interface| interface.attached.map(|mode| format!("{} {}", interface.name, word(&mode))));
     let attached: Vec<String> = attached.collect();
     screen.text(Tone::Faint, &format!("balancer {}, XDP on {}", status.version, attached.join(", ")));
 }
@@ -75,15 +68,11 @@ fn accepted(screen: &mut Screen, status: &Status) {
     }
 }
 
-fn takes_flows(backend: &BackendStatus) -> bool {
-    backend.effective_weight > 0 && backend.state == BackendState::Up
-}
-
 fn service(screen: &mut Screen, service: &ServiceStatus, view: &View<'_>, whole: bool) {
-    let up = service.backends.iter().filter(|backend| takes_flows(backend)).count();
+    let up = up(&service.backends);
     let all = service.backends.len();
     let state = if up == 0 { "DOWN: no backend takes flows".to_owned() } else { format!("{up} of {all} up") };
-    let forward = crate::cli::render::word(&service.forward);
+    let forward = word(&service.forward);
     let text = format!("{}  {} {}  {forward}  {state}", service.name, service.protocol, place(service));
     let tone = match (up, up == all) {
         (0, _) => Tone::Bad,
@@ -175,14 +164,6 @@ fn per_second(count: u64, passed: Duration) -> String {
         ..1e7 => format!("{:.1}k", rate / 1e3),
         ..1e10 => format!("{:.1}M", rate / 1e6),
         _ => format!("{:.1}G", rate / 1e9),
-    }
-}
-
-/// As a word of its own where a backend that fails is kept.
-fn state(backend: &BackendStatus) -> &'static str {
-    match backend.state {
-        BackendState::Down if backend.effective_weight > 0 => "down, kept",
-        state => state.as_str(),
     }
 }
 

@@ -11,6 +11,7 @@ use super::app::{App, Mode, Row};
 use super::change::Change;
 use super::trend::short;
 use crate::alarm::Severity;
+use crate::cli::backends::{headline, shortened, state, up};
 use crate::cli::render::{place, word};
 use crate::control::api::{BackendState, BackendStatus, ServiceStatus};
 use crate::model::BackendId;
@@ -52,11 +53,7 @@ fn colour(app: &App, colour: Color) -> Style {
 }
 
 fn title(app: &App) -> String {
-    let status = &app.status;
-    let backends = status.services.iter().flat_map(|service| &service.backends);
-    let (all, up) = backends.fold((0, 0), |(all, up), backend| (all + 1, up + usize::from(takes_flows(backend))));
-    let services = counted(status.services.len(), "service");
-    format!(" {}: {services}, {up} of {} up, generation {}", status.node, counted(all, "backend"), status.generation)
+    format!(" {}", headline(&app.status).0)
 }
 
 fn alarms(app: &App) -> Vec<Line<'static>> {
@@ -139,12 +136,8 @@ fn header(widths: &Widths) -> Line<'static> {
     Line::styled(text, Style::new().add_modifier(Modifier::BOLD))
 }
 
-fn takes_flows(backend: &BackendStatus) -> bool {
-    backend.effective_weight > 0 && backend.state == BackendState::Up
-}
-
 fn service_line(app: &App, service: &ServiceStatus) -> Line<'static> {
-    let up = service.backends.iter().filter(|backend| takes_flows(backend)).count();
+    let up = up(&service.backends);
     let all = service.backends.len();
     let style = match up {
         0 => colour(app, Color::Red),
@@ -169,10 +162,7 @@ fn trend<'a>(app: &'a App, service: &ServiceStatus, backend: &BackendStatus) -> 
 }
 
 fn backend_line(app: &App, service: &ServiceStatus, backend: &BackendStatus, widths: &Widths) -> Line<'static> {
-    let state = match backend.state {
-        BackendState::Down if backend.effective_weight > 0 => "down, kept",
-        state => state.as_str(),
-    };
+    let state = state(backend);
     let style = match backend.state {
         BackendState::Up => Style::new(),
         BackendState::Down => colour(app, Color::Red).add_modifier(Modifier::BOLD),
@@ -212,12 +202,9 @@ fn gauge(kernel: Option<f64>, config: Option<f64>) -> String {
 
 /// As wide as this, whatever it was.
 fn fitted(text: &str, width: usize) -> String {
-    let text: String = crate::printable::line(text).into_owned();
-    if text.width() <= width {
-        return format!("{text}{}", " ".repeat(width - text.width()));
-    }
-    let end: String = text.chars().rev().take(width.saturating_sub(1)).collect();
-    std::iter::once('…').chain(end.chars().rev()).collect()
+    let text = shortened(&crate::printable::line(text), width);
+    let blanks = width.saturating_sub(text.width());
+    text + &" ".repeat(blanks)
 }
 
 fn bottom(app: &App) -> Line<'static> {

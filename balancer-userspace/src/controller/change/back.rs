@@ -1,13 +1,19 @@
 //! The way back needs no permission: the kernel comes first, then the files, tried again until they are written.
 
+use std::time::Instant;
+
 use anyhow::Result;
 
+use crate::control::api::Reloaded;
+use crate::controller::change::shares::SharesBefore;
+use crate::controller::desired::admit::differences;
 use crate::controller::desired::config_file::FileIs;
 use crate::controller::desired::whole::{Next, Whole};
 use crate::controller::refusal::Refusal;
 use crate::controller::state::State;
 use crate::controller::step::reason::Change;
 use crate::controller::unwritten::Part;
+use crate::model::Config;
 
 impl State {
     /// Brings back what was in force once. The kernel comes first; what can't be written to disk then is tried again each
@@ -52,6 +58,27 @@ impl State {
             Next::Config(before) => Ok((*before, warnings)),
             // A whole config is exchanged for a whole one.
             Next::Overrides(_) => Err(Refusal::Failed("only commands were exchanged".to_owned())),
+        }
+    }
+
+    /// The answer to whoever wanted that: what differs from the config that was in force, and the shares then and now.
+    pub(crate) fn brought_back(
+        &self,
+        was: (&Config, &SharesBefore),
+        mut warnings: Vec<String>,
+        start: Instant,
+    ) -> Reloaded {
+        let (added, removed, changed) = differences(was.0, &self.desired.config);
+        warnings.extend(self.unwritten.said());
+        Reloaded {
+            generation: self.kernel.generation,
+            added,
+            removed,
+            changed,
+            shares: self.shares_since(was.1),
+            warnings,
+            seconds: start.elapsed().as_secs_f64(),
+            ..Reloaded::default()
         }
     }
 }

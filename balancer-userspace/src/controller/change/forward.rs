@@ -96,9 +96,7 @@ impl State {
         self.begin_overrides();
         self.reconcile(dirty, change).map_err(failed)?;
         if let Some(staged) = staged {
-            let put = self.desired.put_config(staged);
-            *placed = self.desired.file_holds(&self.desired.text);
-            put?;
+            self.desired.put_config(staged, placed)?;
         }
         Ok(ended)
     }

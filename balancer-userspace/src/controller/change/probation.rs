@@ -4,7 +4,6 @@
 use std::time::{Duration, Instant};
 
 use crate::control::api::{ChangeKind, Guard, PlannedService, Reloaded};
-use crate::controller::desired::admit::differences;
 use crate::controller::desired::probation::Probation;
 use crate::controller::desired::whole::Whole;
 use crate::controller::kernel::trial::Trial;
@@ -114,7 +113,6 @@ impl State {
         };
         let command = guarded.asked.command.clone();
         let (shares, tried_generation) = (self.all_shares(), self.kernel.generation);
-        let config = self.desired.config.clone();
         let outcome = self.back(guarded.before_it.clone(), format!("{command} taken back: {why}"));
         let result = match &outcome {
             Ok(_) => format!("{command} was taken back: {why}"),
@@ -127,7 +125,7 @@ impl State {
             self.watch.watchtower.taken_back = Some((Instant::now(), result.clone()));
         }
         log::warn!("{result}");
-        let (tried, mut warnings) = match outcome {
+        let (tried, warnings) = match outcome {
             Ok(done) => done,
             Err(refusal) => {
                 self.desired.probation = Some(guarded);
@@ -137,24 +135,14 @@ impl State {
         };
         self.keep(Part::Guard).ok();
         let refused = ChangeRequest { reason: Some(why.to_owned()), ..guarded.asked };
-        let Whole { text, overrides, .. } = tried;
+        let Whole { config, text, overrides, .. } = tried;
         let generation = tried_generation;
         let recorded = Recorded { generation, text, overrides, outcome: Outcome::RolledBack, back_to: None };
         self.record_as(refused, recorded);
         let (command, reason) = (format!("taken back: {command}"), Some(why.to_owned()));
         self.record_if_new(ChangeRequest { uid, command, reason, accept: Vec::new() });
-        let (added, removed, changed) = differences(&config, &self.desired.config);
-        warnings.extend(self.unwritten.said());
-        self.desired.noted(Ok(Reloaded {
-            generation: self.kernel.generation,
-            added,
-            removed,
-            changed,
-            shares: self.shares_since(&shares),
-            warnings,
-            seconds: start.elapsed().as_secs_f64(),
-            ..Reloaded::default()
-        }))
+        let answer = self.brought_back((&config, &shares), warnings, start);
+        self.desired.noted(Ok(answer))
     }
 
     /// Looks whether the change does harm, is due for its next step, or is over. Answers whether it was taken back.

@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use crate::control::api::Reloaded;
-use crate::controller::desired::admit::differences;
 use crate::controller::desired::whole::Whole;
 use crate::controller::proposal::{ChangeRequest, Recorded};
 use crate::controller::refusal::Refusal;
@@ -40,25 +39,14 @@ impl State {
             self.desired.judged_again(&format!("generation {number}"), text)?;
         self.desired.refuse_fixed(&config)?;
         asked.command = format!("rollback to generation {number}");
-        let (added, removed, changed) = differences(&self.desired.config, &config);
         let shares = self.all_shares();
         let next = Whole { config, text, written, found: found.findings, overrides };
-        let (_, mut warnings) = match self.back(next, asked.said()) {
+        let (was, warnings) = match self.back(next, asked.said()) {
             Ok(done) => done,
             Err(refusal) => return Err(self.repaired(refusal)),
         };
         let recorded = Recorded { back_to: Some(back_to), ..self.applied() };
         self.record_as(asked, recorded);
-        warnings.extend(self.unwritten.said());
-        Ok(Reloaded {
-            generation: self.kernel.generation,
-            added,
-            removed,
-            changed,
-            shares: self.shares_since(&shares),
-            warnings,
-            seconds: start.elapsed().as_secs_f64(),
-            ..Reloaded::default()
-        })
+        Ok(self.brought_back((&was.config, &shares), warnings, start))
     }
 }

@@ -60,18 +60,19 @@ impl Desired {
         staged.map(Some).map_err(|error| Refusal::Failed(format!("{error:#}")))
     }
 
-    pub(crate) fn put_config(&mut self, staged: StagedFile) -> Result<(), Refusal> {
+    /// `placed`: whether it is in its place, which it may be where only its directory could not be synced.
+    pub(crate) fn put_config(&mut self, staged: StagedFile, placed: &mut bool) -> Result<(), Refusal> {
         let failed = |error: anyhow::Error| Refusal::Failed(format!("{error:#}"));
         if self.file_is(&self.text).map_err(failed)? == FileIs::Newer {
             let path = self.path.display();
             return Err(Refusal::Invalid(format!("{path} was changed while this was applied; it was left as it is")));
         }
-        let placed = staged.put().map_err(failed);
-        // It may be in its place where only its directory could not be synced: then it is known, and can be put back.
-        if placed.is_ok() || self.file_holds(&self.text) {
+        let put = staged.put().map_err(failed);
+        *placed = put.is_ok() || self.file_holds(&self.text);
+        if *placed {
             self.seen = digest(self.text.as_bytes());
         }
-        placed
+        put
     }
 
     /// The config file holds what is in force, so that a restart finds it; one that is newer is left alone.

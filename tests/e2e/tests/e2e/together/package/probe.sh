@@ -1,16 +1,7 @@
-# Runs as the only other job beside the unit; says "ok WHAT" or "failed WHAT: WHY" of each check.
-export PATH=/usr/bin:/bin:/usr/sbin:/sbin DEBIAN_FRONTEND=noninteractive
+# Runs as the only other job beside the unit.
 given=${0%/*}
-file=/etc/balancer/balancer.toml
+. "$given/common"
 
-ok() { echo "ok $1"; }
-failed() { echo "failed $1: $2"; systemctl status --no-pager --lines=0 balancer 2>&1; }
-shown() { systemctl show --value --property "$1" balancer; }
-within() {
-    local until=$((SECONDS + $1)); shift
-    until "$@" >/dev/null 2>&1; do [ $SECONDS -lt $until ] || return 1; sleep 0.05; done
-}
-attached() { ip link show eth0 | grep -q xdp; }
 dpkg_does() { dpkg --force-unsafe-io "$@" 2>&1; }
 rounds() { cat /run/rounds 2>/dev/null || echo 0; }
 

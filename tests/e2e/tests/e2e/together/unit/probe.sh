@@ -1,18 +1,7 @@
-# Runs as the only other job beside the unit; says "ok WHAT" or "failed WHAT: WHY" of each check.
-export PATH=/usr/bin:/bin:/usr/sbin:/sbin
-file=/etc/balancer/balancer.toml
+# Runs as the only other job beside the unit.
+. "${0%/*}/common"
 
-ok() { echo "ok $1"; }
-failed() { echo "failed $1: $2"; systemctl status --no-pager --lines=0 balancer 2>&1; }
-shown() { systemctl show --value --property "$1" balancer; }
-
-# within SECONDS COMMAND...: whether the command is true in time
-within() {
-    local until=$((SECONDS + $1)); shift
-    until "$@" >/dev/null 2>&1; do [ $SECONDS -lt $until ] || return 1; sleep 0.05; done
-}
 active() { [ "$(shown ActiveState)" = active ]; }
-attached() { ip link show eth0 | grep -q xdp; }
 restarted() { [ "$(shown MainPID)" != "$1" ] && [ "$(shown MainPID)" != 0 ] && active; }
 handles_hangup() { (( 0x$(sed -n 's/^SigCgt:\s*//p' "/proc/$(shown MainPID)/status") & 1 )); }
 weight_is() { grep -q "weight = $1 # of web-1" "$file"; }
